@@ -1,0 +1,44 @@
+"""Files that are either whole or absent."""
+
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UserError
+
+
+def refuse_existing(*paths, force: bool = False) -> None:
+    """Raise `UserError` for the first path that exists, unless `force`."""
+    for path in paths:
+        if not force and Path(path).exists():
+            raise UserError(f"{path} exists already; give --force to replace it, or another --out")
+
+
+@contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_text(path):
+    """Like `atomic_path`, and yields a text stream (UTF-8, `\\n`)."""
+    with atomic_path(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+
+
+def sha256(path) -> str:
+    """Hex digest of a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

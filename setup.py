@@ -1,0 +1,40 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (ROOT / "gmp_plugin" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="gmp-plugin",
+    version=VERSION,
+    description="GMP-ATL speech emotion recognition on HuBERT, as a fairseq plugin",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["gmp_plugin", "gmp_plugin.*"]),
+    install_requires=[
+        # Upstream's 0.12.2 does not import on Python 3.11. It builds against an installed torch:
+        # see `make setup` for the order.
+        "fairseq-fixed>=0.12.3,<0.12.4",
+        "torch>=2.6",
+        "torchaudio>=2.6",
+        "numpy",
+        "npy-append-array",
+        "scikit-learn",
+        "soundfile",
+        "tensorboard",
+        "matplotlib",
+        "tqdm",
+        "safetensors",
+        "snakemake>=8",
+    ],
+    extras_require={
+        "test": ["pytest", "hypothesis", "transformers", "faiss-cpu", "ruff"],
+    },
+)
