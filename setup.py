@@ -35,6 +35,6 @@ setup(
         "snakemake>=8",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "transformers", "faiss-cpu", "ruff"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "transformers", "faiss-cpu", "ruff"],
     },
 )

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from .errors import UserError
 
+_UMASK = os.umask(0)  # there is no way to ask without setting it
+os.umask(_UMASK)
+
 
 def refuse_existing(*paths, force: bool = False) -> None:
     """Raise `UserError` for the first path that exists, unless `force`."""
@@ -23,6 +26,7 @@ def atomic_path(path):
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        os.chmod(temporary, 0o666 & ~_UMASK)  # some writers make files for the owner alone
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -33,9 +37,8 @@ def atomic_path(path):
 @contextmanager
 def atomic_text(path):
     """Like `atomic_path`, and yields a text stream (UTF-8, `\\n`)."""
-    with atomic_path(path) as temporary:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-            yield stream
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+        yield stream
 
 
 def sha256(path) -> str:

@@ -235,7 +235,7 @@ class FrameLabels:
         lines = _lines(path)
         _same_count(path, lines, manifest)
         rows = []
-        for index, (line, expected) in enumerate(zip(lines, manifest.n_frames())):
+        for index, (line, expected) in enumerate(zip(lines, manifest.n_frames(), strict=True)):
             where = f"{path}, line {index + 1}"
             try:
                 row = np.array(line.split(), dtype=np.int64)

@@ -1,0 +1,1 @@
+"""fairseq datasets over our manifests."""

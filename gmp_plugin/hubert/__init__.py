@@ -1,0 +1,1 @@
+"""The backbone: fairseq's HuBERT, its checkpoints, and the features of its layers."""

@@ -1,0 +1,48 @@
+# Every target sets up .venv by itself. Python 3.11 or 3.12.
+
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+READY := $(VENV)/ready
+CORES ?= all
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: setup demo experiment test lint bench
+
+setup: $(READY)
+
+# fairseq builds against the installed torch, numpy and cython: first those, then fairseq without
+# build isolation, then the rest.
+$(READY): setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed; give it as make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	pip install -q -c constraints.txt torch torchaudio numpy cython setuptools wheel
+	pip install -q -c constraints.txt --no-build-isolation fairseq-fixed
+	pip install -q -c constraints.txt --no-build-isolation -e '.[test]'
+	@touch $@
+
+# The generated corpus through all three stages and five folds; ends with the table.
+demo: $(READY)
+	@test -f data/toy/README.txt || python manifest_tools/make_toy_corpus.py --out data/toy --force
+	@$(MAKE) --no-print-directory experiment NAME=toy CORPUS=iemocap ROOT=data/toy
+
+# make experiment CORPUS=iemocap ROOT=IEMOCAP_full_release CHECKPOINT=hubert_base_ls960.pt
+# Also: NAME, SEEDS=1,2,3, ABLATIONS=gmp_atl,cross_entropy, CORES, SNAKEMAKE="-n" for a dry run, or
+# any setting of examples/iemocap/workflow.yaml as CONFIG="scales=32,128 only_folds=1".
+NAME ?= $(CORPUS)
+experiment: $(READY)
+	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make experiment CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
+	@snakemake -s examples/iemocap/Snakefile --cores $(CORES) --quiet rules $(SNAKEMAKE) --config name=$(NAME) \
+		corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
+		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)) $(CONFIG)
+
+test: $(READY)
+	OMP_NUM_THREADS=1 pytest -q -n 2
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+
+bench: $(READY)
+	@for script in benchmarks/*.py; do echo "$$script"; python $$script || exit 1; done

@@ -1,0 +1,186 @@
+"""The audio files of a corpus: find them, check them, bring them to 16 kHz mono."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from .. import frames
+from ..errors import UserError
+from ..files import atomic_path
+
+SUFFIXES = (".wav", ".flac")
+# Some writers put the size of the whole file into the data chunk: a header's length too much.
+WAV_SIZE_TOLERANCE = 1024
+# Programs that write to a pipe do not know the size and put one of the largest numbers.
+WAV_SIZE_UNKNOWN = 0x7FFF0000
+
+
+class BadRecording(UserError):
+    """One recording that cannot be used; the rest of the corpus may be fine."""
+
+
+def list_audio(*folders) -> list[Path]:
+    """The .wav and .flac files directly in the folders, sorted by name; missing folders are empty.
+
+    macOS's `._*` files are left out. Raises `UserError` if a name occurs twice (a.wav and a.flac).
+    """
+    found = {}
+    for folder in folders:
+        if not Path(folder).is_dir():
+            continue
+        for path in sorted(Path(folder).iterdir()):
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+                continue
+            if path.stem in found:
+                raise UserError(f"{path} and {found[path.stem]} are the same recording twice; keep one of them")
+            found[path.stem] = path
+    return [found[stem] for stem in sorted(found)]
+
+
+def find_audio(folder, name: str) -> Path | None:
+    """`folder/name.wav`, or .flac, or None."""
+    candidates = (Path(folder) / f"{name}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def contents(folder) -> str:
+    """What a folder holds, in a few words, for a message that expected something else."""
+    names = sorted(path.name + "/" * path.is_dir() for path in Path(folder).iterdir() if path.name[0] != ".")
+    rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + rest if names else "nothing"
+
+
+def prepare_audio(root, rel_path, cache_dir) -> tuple[Path, int]:
+    """A 16 kHz mono file with the recording `root/rel_path`, and its length in samples.
+
+    A file that is 16 kHz mono already stays where it is and its own path comes back. Any other is
+    decoded, mixed and resampled once to a 16-bit FLAC file under `cache_dir`, which a later run
+    uses again as long as the source stays the same. Both paths are absolute.
+
+    Raises `BadRecording` for a file that is missing, not audio, empty, shorter than one frame, cut
+    off or not finite; `UserError` if resampling is needed and torchaudio does not load.
+    """
+    source = Path(os.path.abspath(Path(root) / rel_path))
+    info = _info(source)
+    if info.samplerate == frames.SAMPLE_RATE and info.channels == 1:
+        # Headers of PCM in WAV say all there is to know; other formats may break off or hold NaN.
+        if info.format not in ("WAV", "WAVEX") or not info.subtype.startswith("PCM"):
+            _decode(source, info)
+        _check_length(source, info.frames)
+        return source, info.frames
+
+    cached = _cache_path(root, source, Path(cache_dir))
+    stat = source.stat()
+    stamp = hashlib.sha256(os.fsencode(f"{source} {stat.st_size} {stat.st_mtime_ns}")).hexdigest()
+    length = _cached_length(cached, stamp)
+    if length is None:
+        samples = _resample(_decode(source, info), info.samplerate, source)
+        _check_length(source, len(samples))
+        with atomic_path(cached) as temporary:
+            options = {"samplerate": frames.SAMPLE_RATE, "channels": 1, "subtype": "PCM_16", "format": "FLAC"}
+            with soundfile.SoundFile(temporary, "w", **options) as stream:
+                stream.comment = stamp  # which source this came from
+                stream.write(samples)  # clips what overshoots full scale
+        length = len(samples)
+    return cached, length
+
+
+def common_root(root, paths, cache_dir) -> Path:
+    """The folder that manifests name in their first line: one that all of `paths` lie under.
+
+    The corpus itself if nothing was resampled, the cache if everything was, else the deepest
+    folder above both. All absolute.
+    """
+    for folder in (root, cache_dir):
+        folder = Path(os.path.abspath(folder))
+        if all(path.is_relative_to(folder) for path in paths):
+            return folder
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def _info(source: Path):
+    if not source.is_file():
+        raise BadRecording(f"{source} does not exist; copy it there, or leave it out with --skip-bad")
+    if source.stat().st_size == 0:
+        raise BadRecording(f"{source} is empty (0 bytes); copy it again, or leave it out with --skip-bad")
+    try:
+        info = soundfile.info(source)
+    except soundfile.LibsndfileError as error:
+        raise BadRecording(
+            f"{source} cannot be read as audio ({error.error_string}); expected WAV or FLAC: copy or convert it "
+            "again, or leave it out with --skip-bad"
+        ) from None
+    if info.frames == 0:
+        raise BadRecording(f"{source} is empty (0 samples); copy it again, or leave it out with --skip-bad")
+    # libsndfile trims the length of a WAV file to what is there and notes it in its log alone.
+    for promised, there in re.findall(r"^data *: (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE):
+        if int(there) + WAV_SIZE_TOLERANCE < int(promised) < WAV_SIZE_UNKNOWN:
+            _raise_cut_off(source, f"{there} of {promised} bytes are there")
+    return info
+
+
+def _decode(source: Path, info) -> np.ndarray:
+    """All samples mixed to mono, `(N,)` float32."""
+    try:
+        samples, _ = soundfile.read(source, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        _raise_cut_off(source, error.error_string)
+    if len(samples) != info.frames:
+        _raise_cut_off(source, f"{len(samples)} of {info.frames} samples are there")
+    if not np.isfinite(samples).all():
+        raise BadRecording(
+            f"{source} holds samples that are not finite (NaN or infinity); make the file again, or leave it out "
+            "with --skip-bad"
+        )
+    return samples.mean(axis=1)
+
+
+def _raise_cut_off(source, reason):
+    raise BadRecording(f"{source} is cut off or damaged ({reason}); copy it again, or leave it out with --skip-bad")
+
+
+def _check_length(source, n_samples: int) -> None:
+    if n_samples < frames.RECEPTIVE_FIELD:
+        raise BadRecording(
+            f"{source} has {n_samples} samples at {frames.SAMPLE_RATE} Hz, fewer than one frame "
+            f"({frames.RECEPTIVE_FIELD} samples, 25 ms); remove it, or leave it out with --skip-bad"
+        )
+
+
+def _cache_path(root, source: Path, cache_dir: Path) -> Path:
+    """Where the resampled `source` goes. Its suffix stays in the name: a.wav and a.mp3 differ."""
+    root = Path(os.path.abspath(root))
+    inside = source.relative_to(root) if source.is_relative_to(root) else Path("elsewhere", *source.parts[1:])
+    return Path(os.path.abspath(cache_dir)) / inside.with_name(f"{inside.name}.flac")
+
+
+def _cached_length(cached: Path, stamp: str) -> int | None:
+    if not cached.is_file():
+        return None
+    try:
+        with soundfile.SoundFile(cached) as stream:
+            return stream.frames if stream.comment == stamp else None
+    except soundfile.LibsndfileError:
+        return None
+
+
+def _resample(samples: np.ndarray, rate: int, source) -> np.ndarray:
+    """`(N,)` at `rate` to `(N * 16000 / rate,)` at 16 kHz."""
+    if rate == frames.SAMPLE_RATE:
+        return samples
+    try:
+        import torch
+        from torchaudio.functional import resample
+    except (ImportError, OSError) as error:
+        # The package index's torchaudio is built against CUDA and needs its libraries to load.
+        raise UserError(
+            f"{source} has {rate} Hz and must be resampled to {frames.SAMPLE_RATE} Hz, but torchaudio does not load "
+            f"({error}). Beside a CPU-only torch it must come from the same place: pip install --force-reinstall "
+            "--no-deps torchaudio --index-url https://download.pytorch.org/whl/cpu; or convert the recordings to "
+            "16 kHz mono yourself"
+        ) from None
+    return resample(torch.from_numpy(samples), rate, frames.SAMPLE_RATE).numpy()

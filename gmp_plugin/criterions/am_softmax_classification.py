@@ -1,0 +1,28 @@
+"""Stage 3's criterion: the model's emotion loss, AM-softmax (paper, eq. 2 and 3) or cross-entropy."""
+
+from dataclasses import dataclass
+
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+
+from .multitask_emotion_gender import reduce_utterance_metrics, utterance_loss
+
+
+@dataclass
+class AMSoftmaxClassificationCriterionConfig(FairseqDataclass):
+    pass
+
+
+@register_criterion("am_softmax_classification", dataclass=AMSoftmaxClassificationCriterionConfig)
+class AMSoftmaxClassificationCriterion(FairseqCriterion):
+    def forward(self, model, sample, reduce=True):
+        """Loss in nats summed over the batch, number of utterances, and what to log."""
+        return utterance_loss(self.task, model, sample, {"emotion": 1.0})
+
+    @staticmethod
+    def reduce_metrics(logging_outputs) -> None:
+        reduce_utterance_metrics(logging_outputs, ("emotion",))
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True

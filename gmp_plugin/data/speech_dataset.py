@@ -1,0 +1,120 @@
+"""Recordings with targets, as fairseq's trainer reads them."""
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset
+from torch.nn.utils.rnn import pad_sequence
+
+from .. import frames
+from ..manifest import FrameLabels, Manifest
+from .audio import read_audio
+
+
+class SpeechDataset(FairseqDataset):
+    """Audio of a manifest with class numbers or frame labels, padded into batches.
+
+    Whole utterances by default; longer ones than `max_sample_size` are cropped on the frame grid,
+    with their frame labels.
+
+    Args:
+        manifest: recordings, 16 kHz mono.
+        class_labels: name -> class numbers `(N,)`.
+        frame_labels: frame labels of each scale.
+        max_sample_size: longest crop in samples.
+        random_crop: crop at a place drawn from seed, epoch and utterance; else at the start.
+        shuffle: random order within batches of similar length.
+        seed: seed of the crops.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        class_labels: dict[str, np.ndarray] | None = None,
+        frame_labels: list[FrameLabels] | None = None,
+        max_sample_size: int | None = None,
+        random_crop: bool = False,
+        shuffle: bool = True,
+        seed: int = 1,
+    ):
+        self.manifest = manifest
+        self.class_labels = class_labels or {}
+        self.frame_labels = frame_labels or []
+        longest = max(manifest.n_samples) if max_sample_size is None else max_sample_size
+        # On the frame grid, so that a crop's frames are frames of the whole utterance.
+        self.max_frames = max(1, frames.n_frames(longest))
+        self.sizes = np.minimum(np.asarray(manifest.n_samples), longest)
+        self.random_crop, self.shuffle, self.seed = random_crop, shuffle, seed
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: int) -> dict:
+        wave = read_audio(self.manifest, index)
+        start, stop = self.crop(index)
+        if (start, stop) != (0, frames.n_frames(len(wave))):
+            wave = wave[start * frames.HOP : start * frames.HOP + frames.n_samples(stop - start)]
+        return {
+            "id": index,
+            "source": wave,
+            "frame_labels": [torch.from_numpy(labels[index][start:stop]).long() for labels in self.frame_labels],
+        }
+
+    def crop(self, index: int) -> tuple[int, int]:
+        """First frame and end of the part that is read."""
+        total = frames.n_frames(self.manifest.n_samples[index])
+        spare = total - self.max_frames
+        if spare <= 0:
+            return 0, total
+        start = (
+            int(np.random.default_rng([self.seed, self.epoch, index]).integers(spare + 1)) if self.random_crop else 0
+        )
+        return start, start + self.max_frames
+
+    def collater(self, samples: list[dict]) -> dict:
+        """Batch with `net_input` (`source` `(B, N)`, `n_samples` `(B,)`, `ids` `(B,)`), class numbers by
+        name `(B,)`, and `frame_labels`, one `(B, T)` per scale, padded with -1."""
+        if not samples:
+            return {}
+        ids = torch.tensor([s["id"] for s in samples])
+        batch = {
+            "id": ids,
+            "nsentences": len(samples),
+            "ntokens": sum(len(s["source"]) for s in samples),
+            "net_input": {
+                "source": pad_sequence([s["source"] for s in samples], batch_first=True),
+                "n_samples": torch.tensor([len(s["source"]) for s in samples]),
+                "ids": ids,
+            },
+            "frame_labels": [
+                pad_sequence([s["frame_labels"][k] for s in samples], batch_first=True, padding_value=-1)
+                for k in range(len(self.frame_labels))
+            ],
+        }
+        for name, numbers in self.class_labels.items():
+            batch[name] = torch.from_numpy(numbers[ids.numpy()])
+        return batch
+
+    def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
+        # Always 1: with fairseq's default of 8 its batcher drops the last utterances of a split
+        # whose number is no multiple (fairseq 0.12.3, `batch_by_size_vec`).
+        return super().batch_by_size(indices, max_tokens, max_sentences, 1)
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices) -> np.ndarray:
+        return self.sizes[indices]
+
+    def size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def ordered_indices(self) -> np.ndarray:
+        """Long to short; when shuffling, in random order among lengths within 10 %."""
+        if not self.shuffle:
+            return np.argsort(-self.sizes, kind="stable")
+        bucket = np.floor(np.log(self.sizes) / np.log(1.1))
+        return np.lexsort([np.random.permutation(len(self)), -bucket])

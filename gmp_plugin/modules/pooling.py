@@ -1,0 +1,33 @@
+"""From frames to one vector per utterance."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+def masked_mean(x: Tensor, n_frames: Tensor) -> Tensor:
+    """Mean over the first `n_frames[b]` frames of each row: `(B, T, D)`, `(B,)` -> `(B, D)`."""
+    valid = torch.arange(x.size(1), device=x.device) < n_frames[:, None]
+    return (x * valid[:, :, None].to(x.dtype)).sum(1) / n_frames[:, None].to(x.dtype)
+
+
+class BiLSTMPooling(nn.Module):
+    """Bidirectional LSTM over the frames, then the mean over time (paper, section 3.1 and Fig. 1).
+
+    Args:
+        input_dim: D, size of a frame.
+        hidden_dim: units each way; the pooled vector has `2 * hidden_dim`.
+        num_layers: stacked BiLSTM layers.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int = 256, num_layers: int = 1):
+        super().__init__()
+        self.lstm = nn.LSTM(input_dim, hidden_dim, num_layers, batch_first=True, bidirectional=True)
+        self.output_dim = 2 * hidden_dim
+
+    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, 2 * hidden_dim)`."""
+        # Packed, so that the backward direction starts at each utterance's own last frame.
+        packed = pack_padded_sequence(x, n_frames.cpu(), batch_first=True, enforce_sorted=False)
+        frames, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return masked_mean(frames, n_frames)

@@ -1,0 +1,22 @@
+"""Pictures, as matplotlib figures without a display."""
+
+import numpy as np
+
+
+def confusion_figure(counts, names: list[str]):
+    """Confusion matrix `(C, C)`: shade and number are the row's share, with the count under it."""
+    from matplotlib.figure import Figure  # slow to import, and most ranks draw nothing
+
+    counts = np.asarray(counts)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(1.6 + 0.9 * len(names), 1.2 + 0.9 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i in range(len(names)):
+        for j in range(len(names)):
+            color = "white" if shares[i, j] > 0.55 else "black"
+            axes.text(j, i, f"{shares[i, j]:.0%}\n{counts[i, j]}", ha="center", va="center", color=color)
+    axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="recognised", ylabel="spoken")
+    axes.set_xticklabels(names, rotation=30, ha="right")
+    axes.set_yticklabels(names)
+    return figure

@@ -1,0 +1,57 @@
+"""Stage 2: masked prediction of frame labels at several scales (paper, section 3.2)."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import List, Optional
+
+from fairseq.tasks import register_task
+
+from ..errors import UserError, exit_with_message
+from ..manifest import FrameLabels, read_km_dictionary
+from .speech_task import SpeechTask, SpeechTaskConfig
+
+
+@dataclass
+class MultiscaleLabelPretrainingConfig(SpeechTaskConfig):
+    label_dir: Optional[str] = field(default=None, metadata={"help": "folder of the .km files; task.data when unset"})
+    labels: List[str] = field(
+        default_factory=lambda: ["64.km", "512.km", "4096.km"],
+        metadata={"help": "label sets by the ends of their file names, as for fairseq's hubert_pretraining"},
+    )
+
+
+@register_task("multiscale_label_pretraining", dataclass=MultiscaleLabelPretrainingConfig)
+class MultiscaleLabelPretrainingTask(SpeechTask):
+    stage = "multiscale_label_pretraining"
+
+    def __init__(self, cfg, **kwargs):
+        super().__init__(cfg)
+        self.state.add_factory("scales", self.read_scales)
+
+    def label_dir(self) -> Path:
+        return Path(self.cfg.label_dir or self.folder())
+
+    def read_scales(self) -> list[int]:
+        """Cluster counts, in the order of `task.labels`."""
+        scales = [read_km_dictionary(self.label_dir() / f"dict.{name}.txt") for name in self.cfg.labels]
+        if len(set(scales)) != len(scales):
+            raise UserError(f"task.labels={list(self.cfg.labels)}: two label sets have the same number of clusters")
+        return scales
+
+    @property
+    def scales(self) -> list[int]:
+        with exit_with_message():
+            return self.state.scales
+
+    def targets(self, split, manifest):
+        label_dir = self.label_dir()
+        record = label_dir / "provenance.json"
+        if record.is_file():
+            self.add_provenance(*json.loads(record.read_text()))
+        return {
+            "frame_labels": [
+                FrameLabels.read(label_dir / f"{split}.{name}", manifest, n_clusters)
+                for name, n_clusters in zip(self.cfg.labels, self.scales, strict=True)
+            ]
+        }

@@ -1,0 +1,120 @@
+"""What the three stages' tasks share: manifests, state that travels in checkpoints, figures."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.tasks import FairseqTask
+from omegaconf import II
+
+from .. import provenance
+from ..data.speech_dataset import SpeechDataset
+from ..errors import UserError, exit_with_message
+from ..manifest import Manifest, read_dictionary, read_utterance_labels
+from ..plots import confusion_figure
+
+
+@dataclass
+class SpeechTaskConfig(FairseqDataclass):
+    data: Optional[str] = field(default=None, metadata={"help": "folder of one fold, as make_manifest.py writes it"})
+    max_sample_size: Optional[int] = field(
+        default=None, metadata={"help": "crop longer recordings to this many samples (whole utterances when unset)"}
+    )
+    random_crop: bool = field(default=True, metadata={"help": "crop training parts at random, else at the start"})
+    seed: int = II("common.seed")
+    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
+    distributed_rank: int = II("distributed_training.distributed_rank")
+    # Names that fairseq's `get_batch_iterator` looks for. Workers that outlive an epoch would keep
+    # an old epoch number, and a resumed run would then see other crops than an undisturbed one.
+    reuse_dataloader: bool = field(default=False, metadata={"help": "keep the data loader over epochs"})
+    persistent_workers: bool = field(default=False, metadata={"help": "keep the loader's workers over epochs"})
+    rebuild_batches: bool = field(default=True, metadata={"help": "put batches together anew in every epoch"})
+
+
+class SpeechTask(FairseqTask):
+    """A task over the manifests of one fold.
+
+    `state`, which fairseq keeps in every checkpoint, holds plain values only, so that checkpoints
+    load safely: class names, the backbone's settings (`hubert`), and the provenance.
+    """
+
+    stage: str  # registered name
+
+    def __init__(self, cfg, **kwargs):
+        super().__init__(cfg)
+        self.state.add_factory("provenance", list)
+        self.figure_writer = None
+
+    def folder(self) -> Path:
+        if not self.cfg.data:
+            raise UserError("task.data is not set: give the folder of one fold, as make_manifest.py writes it")
+        folder = Path(self.cfg.data)
+        if not folder.is_dir():
+            raise UserError(f"task.data={folder} is no folder; make it with manifest_tools/make_manifest.py")
+        return folder
+
+    def names(self, kind: str) -> list[str]:
+        """Class names of `emotion` or `gender`; the position is the class number."""
+        if kind not in self.state.state_dict:
+            self.state.merge_state_dict({kind: read_dictionary(self.folder() / f"dict.{kind}.txt")})
+        return self.state.state_dict[kind]
+
+    def class_labels(self, split: str, manifest: Manifest, kinds) -> dict:
+        folder = self.folder()
+        return {
+            kind: read_utterance_labels(
+                folder / f"{split}.{kind}", manifest, self.names(kind), folder / f"dict.{kind}.txt"
+            )
+            for kind in kinds
+        }
+
+    def add_provenance(self, *entries: dict) -> None:
+        self.state.merge_state_dict({"provenance": provenance.merge(self.state.provenance, entries)})
+
+    def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
+        with exit_with_message():
+            manifest = Manifest.read(self.folder() / f"{split}.tsv")
+            self.datasets[split] = SpeechDataset(
+                manifest,
+                max_sample_size=self.cfg.max_sample_size,
+                random_crop=self.cfg.random_crop and split == "train",
+                shuffle=split == "train",
+                seed=self.cfg.seed,
+                **self.targets(split, manifest),
+            )
+            self.add_provenance(provenance.entry(self.stage, split, manifest))
+
+    def targets(self, split: str, manifest: Manifest) -> dict:
+        """`class_labels` or `frame_labels` for `SpeechDataset`."""
+        raise NotImplementedError
+
+    def build_model(self, cfg, from_checkpoint: bool = False):
+        with exit_with_message():
+            return super().build_model(cfg, from_checkpoint)
+
+    def train_step(self, *args, **kwargs):
+        with exit_with_message():  # an unreadable recording, named with its manifest's line
+            return super().train_step(*args, **kwargs)
+
+    def max_positions(self) -> None:
+        return None
+
+    @property
+    def target_dictionary(self) -> None:
+        return None
+
+    def post_validate(self, model, stats: dict, agg: dict) -> None:
+        """Put the confusion matrix of the emotions into TensorBoard, on rank 0."""
+        if not self.cfg.tensorboard_logdir or self.cfg.distributed_rank > 0:
+            return
+        names = self.state.state_dict.get("emotion")
+        if not names or f"_emotion:{names[0]}:{names[0]}" not in agg:
+            return
+        if self.figure_writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.figure_writer = SummaryWriter(str(Path(self.cfg.tensorboard_logdir) / "valid"))
+        counts = [[int(agg[f"_emotion:{truth}:{predicted}"].sum) for predicted in names] for truth in names]
+        self.figure_writer.add_figure("confusion/emotion", confusion_figure(counts, names), stats["num_updates"])
+        self.figure_writer.flush()

@@ -1,0 +1,56 @@
+"""Write the frame features of one layer as fairseq's simple_kmeans does: SPLIT_RANK_NSHARD.npy and .len.
+
+The labels do not need these files (dump_km_label.py streams); they are for your own analyses.
+
+Example:
+    python manifest_tools/dump_hubert_feature.py --manifest data/fold1/train.tsv \\
+        --checkpoint hubert_base_ls960.pt --layer -3 --out features
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from npy_append_array import NpyAppendArray
+
+from gmp_plugin.data.audio import read_audio
+from gmp_plugin.errors import UserError, run_tool
+from gmp_plugin.files import atomic_path, atomic_text, refuse_existing
+from gmp_plugin.hubert.features import LayerFeatures
+from gmp_plugin.manifest import Manifest
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", required=True, help="manifest (.tsv); the features take its name")
+    parser.add_argument("--checkpoint", required=True, help="HuBERT: a fairseq or a stage checkpoint")
+    parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
+    parser.add_argument("--nshard", type=int, default=1, help="parts of the manifest")
+    parser.add_argument("--rank", type=int, default=0, help="which part, from 0")
+    parser.add_argument("--out", required=True, help="folder for the features")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+
+    manifest = Manifest.read(args.manifest)
+    if not 0 <= args.rank < args.nshard <= len(manifest):
+        raise UserError(f"--rank {args.rank} --nshard {args.nshard}: expected 0 <= rank < nshard <= {len(manifest)}")
+    start, end = (round(len(manifest) / args.nshard * rank) for rank in (args.rank, args.rank + 1))
+    stem = Path(args.out) / f"{Path(args.manifest).stem}_{args.rank}_{args.nshard}"
+    features_path, lengths_path = stem.with_suffix(".npy"), stem.with_suffix(".len")
+    refuse_existing(features_path, lengths_path, force=args.force)
+    features = LayerFeatures.load(args.checkpoint, args.layer, args.device)
+    lengths = []
+    with atomic_path(features_path) as temporary:
+        with NpyAppendArray(str(temporary)) as array:
+            for index in range(start, end):
+                x = features([read_audio(manifest, index)])[0].cpu().numpy()
+                array.append(x)
+                lengths.append(len(x))
+        with atomic_text(lengths_path) as stream:
+            stream.writelines(f"{length}\n" for length in lengths)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_tool(main))

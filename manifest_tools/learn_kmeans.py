@@ -1,0 +1,40 @@
+"""Fit k-means at several scales on the frame features of one layer.
+
+Example:
+    python manifest_tools/learn_kmeans.py --manifest data/fold1/train.tsv \\
+        --checkpoint exp/stage1/checkpoint_best.pt --layer -3 --scales 64 512 4096 --kmeans km.safetensors
+"""
+
+import argparse
+import logging
+
+from gmp_plugin.errors import run_tool
+from gmp_plugin.files import refuse_existing
+from gmp_plugin.labels import learn_kmeans
+from gmp_plugin.manifest import Manifest
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", required=True, help="training manifest (.tsv) of one fold; never valid or test")
+    parser.add_argument("--checkpoint", required=True, help="HuBERT: a fairseq or a stage checkpoint")
+    parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
+    parser.add_argument("--scales", type=int, nargs="+", default=[64, 512, 4096], help="cluster counts")
+    parser.add_argument("--kmeans", required=True, help="file to write (.safetensors)")
+    parser.add_argument("--max-frames", type=int, help="frames of the sample (default: 256 per centroid)")
+    parser.add_argument("--backend", choices=["torch", "sklearn"], default="torch", help="sklearn: as simple_kmeans")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+
+    refuse_existing(args.kmeans, force=args.force)
+    learn_kmeans(
+        Manifest.read(args.manifest), args.checkpoint, args.layer, args.scales, args.seed, args.max_frames,
+        args.device, args.backend,
+    ).save(args.kmeans)  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_tool(main))
