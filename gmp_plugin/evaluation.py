@@ -78,7 +78,8 @@ def evaluate(checkpoint, manifest_path, device: str = "cpu") -> dict:
     classifier = EmotionClassifier.load(checkpoint, device)
     manifest = Manifest.read(manifest_path)
     folder, split = Path(manifest_path).parent, Path(manifest_path).stem
-    truth = read_utterance_labels(folder / f"{split}.emotion", manifest, classifier.names, f"the classes of {checkpoint}")
+    classes = f"the classes of {checkpoint}"
+    truth = read_utterance_labels(folder / f"{split}.emotion", manifest, classifier.names, classes)
     logits = classifier.logits(manifest)
     predicted = logits.argmax(1)
     counts = metrics.confusion_counts(truth, predicted, len(classifier.names))
@@ -103,9 +104,7 @@ def evaluate(checkpoint, manifest_path, device: str = "cpu") -> dict:
         "seed": classifier.config["common"]["seed"],
         "config": {key: classifier.config[key] for key in ("task", "model", "criterion", "optimization", "dataset")},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "provenance": provenance.merge(
-            classifier.provenance, [provenance.entry("evaluation", split, manifest)]
-        ),
+        "provenance": provenance.merge(classifier.provenance, [provenance.entry("evaluation", split, manifest)]),
     }
 
 

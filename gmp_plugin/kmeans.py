@@ -1,12 +1,13 @@
 """k-means at several scales on the same frames: fit, assign, save, load.
 
-A coarse scale is fitted with restarts; each finer one starts from it by splitting every cluster in
-proportion to its inertia, and is refined by Lloyd's algorithm. scikit-learn's `MiniBatchKMeans`,
+The coarsest scale is fitted with restarts; each finer one starts from the one before by splitting
+every cluster in proportion to its inertia, and is refined by Lloyd's algorithm. scikit-learn's `MiniBatchKMeans`,
 with the settings of fairseq's simple_kmeans, is there as a reference.
 """
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 FRAMES_PER_CENTROID = 256  # a sample of this many frames for each centroid is plenty (faiss's default too)
 FEW_FRAMES_PER_CENTROID = 10
+RESTARTS = 4  # besides the split of the coarser scale
+RESTART_UP_TO = 256  # clusters; above, starting points cost more than they gain
 CHUNK = 8192  # rows of a distance matrix at a time
 
 
@@ -142,13 +145,16 @@ def nearest(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(labels), torch.cat(distances)
 
 
-def _fit_nested(x: Tensor, scales: list[int], seed: int, restarts: int = 4) -> dict[int, Tensor]:
+def _fit_nested(x: Tensor, scales: list[int], seed: int) -> dict[int, Tensor]:
     generator = torch.Generator(x.device).manual_seed(seed)
-    starts = [_lloyd(x, _plus_plus(x, scales[0], generator), max_iter=20) for _ in range(restarts)]
-    best = min(starts, key=lambda start: start[1])[0]
-    result = {scales[0]: _lloyd(x, best, max_iter=80)[0]}
-    for coarse, fine in zip(scales[:-1], scales[1:], strict=True):
-        result[fine] = _lloyd(x, _split(x, result[coarse], fine, generator), max_iter=30)[0]
+    result: dict[int, Tensor] = {}
+    for k in scales:
+        starts = [_split(x, result[max(result)], k, generator)] if result else []
+        if k <= RESTART_UP_TO:
+            starts += [_plus_plus(x, k, generator) for _ in range(RESTARTS)]
+        if len(starts) > 1:
+            starts = [min((_lloyd(x, start, max_iter=10) for start in starts), key=lambda fitted: fitted[1])[0]]
+        result[k] = _lloyd(x, starts[0], max_iter=60)[0]
     return result
 
 
@@ -178,17 +184,23 @@ def _means(x: Tensor, labels: Tensor, distances: Tensor, centroids: Tensor) -> T
 
 
 def _plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """k-means++ (Arthur and Vassilvitskii 2007): each next centroid drawn by its squared distance."""
-    first = torch.randint(len(x), (1,), generator=generator, device=x.device)
-    chosen = [x[first[0]]]
-    distances = (x - chosen[0]).pow(2).sum(1)
+    """Greedy k-means++ (Arthur and Vassilvitskii 2007): frames drawn by their squared distance, of a
+    few draws the one that lowers the inertia most, as scikit-learn does."""
+    trials = 2 + int(math.log(k))
+    squares = x.pow(2).sum(1)
+    index = torch.randint(len(x), (1,), generator=generator, device=x.device)
+    distances = (x - x[index]).pow(2).sum(1)
+    chosen = [index]
     for _ in range(k - 1):
         weights = distances.double().cumsum(0)
-        draw = torch.rand(1, generator=generator, device=x.device, dtype=torch.float64) * weights[-1]
-        index = torch.searchsorted(weights, draw)[0].clamp_max(len(x) - 1)
-        chosen.append(x[index])
-        distances = torch.minimum(distances, (x - chosen[-1]).pow(2).sum(1))
-    return torch.stack(chosen)
+        draws = torch.rand(trials, generator=generator, device=x.device, dtype=torch.float64) * weights[-1]
+        candidates = torch.searchsorted(weights, draws).clamp_max(len(x) - 1)
+        to_candidates = squares[candidates] + squares[:, None] - 2 * x @ x[candidates].T
+        reduced = torch.minimum(distances[:, None], to_candidates.clamp_min(0))
+        best = reduced.sum(0).argmin()
+        distances = reduced[:, best]
+        chosen.append(candidates[best : best + 1])
+    return x[torch.cat(chosen)]
 
 
 def _split(x: Tensor, centroids: Tensor, k: int, generator: torch.Generator) -> Tensor:

@@ -98,3 +98,24 @@ def stock_hubert(settings, normalize=False):
         "extra_state": {},
     }
     return model, state
+
+
+def load_script(path):
+    """A script as a module of its own, whatever other module has its name."""
+    import importlib.util
+    import sys
+
+    path = Path(path)
+    spec = importlib.util.spec_from_file_location(f"script_{path.parent.name}_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))  # simple_kmeans imports its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def tool(name):
+    """`main(argv)` of one of our command-line tools."""
+    return load_script(REPO / "manifest_tools" / f"{name}.py").main

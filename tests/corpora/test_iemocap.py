@@ -1,6 +1,8 @@
 """The IEMOCAP reader on trees built here: the complete corpus by its counts, and broken ones."""
 
+import importlib.util
 import io
+import json
 from collections import Counter
 from itertools import cycle
 from pathlib import Path
@@ -92,6 +94,21 @@ def test_complete_corpus_has_the_published_counts(complete):
         found = Counter(u.emotion for u in utterances if u.session == f"Session{session}")
         assert tuple(found[name] for name in ("neutral", "happy", "sad", "angry")) == counts
     assert iemocap.count_differences(utterances) == []
+
+
+def test_complete_corpus_passes_strict_and_gives_five_session_folds(complete, tmp_path):
+    tool = Path(__file__).resolve().parents[2] / "manifest_tools" / "make_manifest.py"
+    spec = importlib.util.spec_from_file_location("make_manifest", tool)
+    make_manifest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_manifest)
+    make_manifest.main(["--corpus", "iemocap", "--root", str(complete), "--out", str(tmp_path / "out"), "--strict"])
+    folds = json.loads((tmp_path / "out" / "folds.json").read_text())["folds"]
+    assert [fold["held_out"] for fold in folds] == [[f"Session{k}"] for k in range(1, 6)]
+    assert [sum(fold["counts"]["test"].values()) for fold in folds] == [1085, 1023, 1151, 1031, 1241]
+    for fold in folds:
+        sizes = {split: sum(fold["counts"][split].values()) for split in ("train", "valid", "test")}
+        assert sum(sizes.values()) == 5531
+        assert sizes["valid"] == round(0.1 * (5531 - sizes["test"]))
 
 
 def test_the_speaker_is_the_last_part_of_the_name(complete):

@@ -127,8 +127,8 @@ def test_resampled_and_plain_files_share_a_root_and_the_folds_stay(corpus, tmp_p
     assert table.root == str(tmp_path)
     paths = {u.path for u in table.utterances}
     assert "out/audio_cache/0_happy_1.wav.flac" in paths and "corpus/0_happy_2.wav" in paths
-    for split in ("train", "valid", "test"):
-        before, after = (Manifest.read(tmp_path / name / "fold1" / f"{split}.tsv").paths for name in ("plain", "out"))
+    for part in ("fold1/train", "fold1/valid", "fold1/test", "fold2/train", "fold2/valid", "fold2/test"):
+        before, after = (Manifest.read(tmp_path / name / f"{part}.tsv").paths for name in ("plain", "out"))
         assert list(before) == [Path(p).name.removesuffix(".flac") for p in after]
 
 
@@ -248,6 +248,18 @@ def test_skip_bad_leaves_them_out_and_lists_each(corpus, tmp_path, capsys):
     assert record["utterances"] == 46 and len(record["skipped"]) == 2
     assert record["counts"]["sad"] == 14
     assert (tmp_path / "out" / "fold1" / "dict.emotion.txt").read_text() == "angry 16\nhappy 16\nsad 14\n"
+    table = UtteranceTable.read(tmp_path / "out" / "utterances.tsv")
+    for u in table.utterances:  # the labels of those after a gap are still their own
+        assert u.path.split("_")[:2] == [u.speaker[1:], u.emotion]
+        assert u.n_samples == soundfile.info(Path(table.root) / u.path).frames
+
+
+def test_skip_bad_does_not_skip_what_only_torchaudio_could_read(corpus, tmp_path, monkeypatch):
+    resample_in_place(corpus.parent / "0_happy_1.wav")
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
+    with pytest.raises(UserError, match="torchaudio does not load"):
+        run(corpus, tmp_path / "out", "--skip-bad")
 
 
 def test_nothing_usable(corpus, tmp_path):

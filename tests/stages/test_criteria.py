@@ -1,0 +1,170 @@
+"""The stages' losses, computed outside once more."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY
+from fairseq import tasks
+from fairseq.logging import metrics
+from omegaconf import OmegaConf
+
+import gmp_plugin.tasks  # noqa: F401
+from gmp_plugin.manifest import Manifest, write_km_dictionary
+
+
+def build(name, task=None, model=None, criterion=None):
+    """Task, model in evaluation mode (no dropout) and criterion of a stage at tiny size."""
+    torch.manual_seed(0)
+    common = {"seed": 1, "tensorboard_logdir": None}
+    root = OmegaConf.create({"common": common, "distributed_training": {"distributed_rank": 0}})
+    root.task = {"_name": name, **(task or {})}
+    root.model = {"_name": name, "hubert": TINY, **(model or {})}
+    root.criterion = {"_name": name, **(criterion or {})}
+    task = tasks.setup_task(root.task)
+    return task, task.build_model(root.model).eval(), task.build_criterion(root.criterion)
+
+
+def batch(task, split="train"):
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    return dataset.collater([dataset[i] for i in range(len(dataset))])
+
+
+def test_stage1_is_nine_tenths_emotion_and_one_tenth_gender(fold):
+    task, model, criterion = build("multitask_emotion_gender", {"data": str(fold)})
+    sample = batch(task)
+    with torch.no_grad():
+        loss, n, log = criterion(model, sample)
+        output = model(**sample["net_input"])
+    emotion, gender = (F.cross_entropy(output[k], sample[k], reduction="sum") for k in ("emotion", "gender"))
+    assert n == 8
+    assert loss.item() == pytest.approx((0.9 * emotion + 0.1 * gender).item(), rel=1e-6)
+    assert sum(v for k, v in log.items() if k.startswith("_emotion:")) == 8
+
+
+def test_uar_in_the_logs_comes_from_summed_counts(fold):
+    task, model, criterion = build("multitask_emotion_gender", {"data": str(fold)})
+    dataset = (batch(task), task.dataset("train"))[1]
+    outputs = []
+    with torch.no_grad(), metrics.aggregate() as agg:
+        for part in ([0, 1, 2], [3, 4, 5, 6, 7]):
+            outputs.append(criterion(model, dataset.collater([dataset[i] for i in part]))[2])
+            criterion.reduce_metrics([outputs[-1]])
+        logged = agg.get_smoothed_values()
+    with torch.no_grad():
+        sample = batch(task)
+        predicted = model(**sample["net_input"])["emotion"].argmax(-1)
+    recalls = [(predicted[sample["emotion"] == c] == c).float().mean().item() for c in range(4)]
+    assert logged["uar"] == pytest.approx(100 * sum(recalls) / 4, abs=1e-3)
+    assert logged["recall_sad"] == pytest.approx(100 * recalls[3], abs=1e-3)
+    assert not any(key.startswith("_") for key in logged)
+
+
+@pytest.fixture
+def km_labels(fold):
+    """Label sets of 4 and 8 clusters beside the manifests."""
+    for split in ("train", "valid"):
+        manifest = Manifest.read(fold / f"{split}.tsv")
+        for k in (4, 8):
+            lines = (" ".join(str((3 * j + i) % k) for j in range(n)) for i, n in enumerate(manifest.n_frames()))
+            (fold / f"{split}.{k}.km").write_text("\n".join(lines) + "\n")
+            write_km_dictionary(fold / f"dict.{k}.km.txt", k)
+    return {"data": str(fold), "labels": ["4.km", "8.km"]}
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_stage2_is_the_cross_entropy_of_every_scale_on_masked_frames(km_labels, head):
+    task, model, criterion = build("multiscale_label_pretraining", km_labels, {"head": head})
+    sample = batch(task)
+    with torch.no_grad():
+        loss, n, log = criterion(model, sample)
+        output = model(**sample["net_input"])
+        masked = output["masked"]
+        logits = model.prediction(output["x"][masked])
+        losses = [
+            F.cross_entropy(z, labels[masked], reduction="sum")
+            for z, labels in zip(logits, sample["frame_labels"], strict=True)
+        ]
+    assert n == int(masked.sum()) == log["ntokens"]
+    assert 0.2 < n / sum(Manifest.read(km_labels["data"] + "/train.tsv").n_frames()) < 0.8
+    assert log["loss_masked_4"] == pytest.approx(losses[0].item(), rel=1e-6)
+    assert log["loss_masked_8"] == pytest.approx(losses[1].item(), rel=1e-6)
+    penalty = 10 * n * output["features_pen"].item()
+    assert loss.item() == pytest.approx(sum(losses).item() + penalty, rel=1e-6)
+
+    with metrics.aggregate() as agg:
+        criterion.reduce_metrics([log])
+        logged = agg.get_smoothed_values()
+    assert logged["loss_masked_8"] == pytest.approx(losses[1].item() / n / math.log(2), abs=1e-3)
+    assert logged["ppl_masked_8"] == pytest.approx(math.exp(losses[1].item() / n), rel=1e-2)
+    correct = (logits[1].argmax(-1) == sample["frame_labels"][1][masked]).float().mean().item()
+    assert logged["accuracy_masked_8"] == pytest.approx(100 * correct, abs=1e-2)
+
+
+def test_stage2_without_masks_and_loss_on_all_frames(km_labels):
+    """The later paper's reading: plain cross-entropy on every frame."""
+    weights = {"pred_masked_weight": 0.0, "pred_nomask_weight": 1.0}
+    task, model, criterion = build("multiscale_label_pretraining", km_labels, {"mask_prob": 0.0}, weights)
+    sample = batch(task)
+    with torch.no_grad():
+        _, n, log = criterion(model, sample)
+    assert n == Manifest.read(km_labels["data"] + "/train.tsv").n_frames().sum()
+    assert log["loss_unmasked_4"] > 0
+
+
+def test_stage2_scale_weights(km_labels):
+    no_penalty = {"feature_penalty_weight": 0.0}
+    build_with = lambda **kw: build("multiscale_label_pretraining", km_labels, criterion={**no_penalty, **kw})  # noqa: E731
+    task, model, criterion = build_with(scale_weights=[0.0, 2.0])
+    with torch.no_grad():
+        loss, _, log = criterion(model, batch(task))
+    assert loss.item() == pytest.approx(2 * log["loss_masked_8"], rel=1e-6)
+    with pytest.raises(SystemExit, match="scale_weights has 1 values for 2 label sets"):
+        build_with(scale_weights=[1.0])
+    with pytest.raises(SystemExit, match="both 0, nothing is trained"):
+        build_with(pred_masked_weight=0.0)
+
+
+@pytest.mark.parametrize("head", ["am_softmax", "cross_entropy"])
+def test_stage3_loss(fold, head):
+    task, model, criterion = build("am_softmax_classification", {"data": str(fold)}, {"head": head})
+    sample = batch(task)
+    with torch.no_grad():
+        loss, n, _ = criterion(model, sample)
+        logits = model(**sample["net_input"])["emotion"].double()
+    if head == "am_softmax":
+        logits -= 30 * 0.2 * F.one_hot(sample["emotion"], 4)
+    expected = F.cross_entropy(logits, sample["emotion"], reduction="sum")
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+STAGES = ["multitask_emotion_gender", "multiscale_label_pretraining", "am_softmax_classification"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_trainable_parameter_gets_a_gradient(km_labels, name):
+    task, model, criterion = build(name, km_labels if "label" in name else {"data": km_labels["data"]})
+    model.train()
+    criterion(model, batch(task))[0].backward()
+    without = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert without <= {"hubert.mask_emb"}
+
+
+def test_label_errors_reach_the_terminal_as_one_message(km_labels, fold):
+    (fold / "train.emotion").write_text("bored\n" * 8)
+    task, _, _ = build("am_softmax_classification", {"data": str(fold)})
+    with pytest.raises(SystemExit, match=r"error: .*train.emotion, line 1: label 'bored' is not in"):
+        task.load_dataset("train")
+    (fold / "valid.8.km").write_text("0 1\n")
+    task, _, _ = build("multiscale_label_pretraining", km_labels)
+    with pytest.raises(SystemExit, match=r"error: .*valid.8.km has 1 lines, but .*valid.tsv lists 2 utterances"):
+        task.load_dataset("valid")
+    with pytest.raises(SystemExit, match=r"error: task.data=.*nowhere is no folder"):
+        build("am_softmax_classification", {"data": str(fold / "nowhere")})
+
+
+def test_no_checkpoint_and_no_architecture(fold):
+    with pytest.raises(SystemExit, match="error: no HuBERT to start from: give model.hubert_path=CHECKPOINT"):
+        build("am_softmax_classification", {"data": str(fold)}, {"hubert": None})

@@ -1,0 +1,117 @@
+"""Labels by the command-line tools, against fairseq's simple_kmeans on the same features."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import fairseq
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import load_script, tool
+
+from gmp_plugin.errors import UserError
+from gmp_plugin.kmeans import MultiscaleKMeans
+from gmp_plugin.labels import sample_frames
+from gmp_plugin.manifest import FrameLabels, Manifest
+
+SIMPLE_KMEANS = Path(fairseq.__file__).parent / "examples" / "hubert" / "simple_kmeans"
+
+
+@pytest.fixture
+def labelled(fold, stock_checkpoint, tmp_path):
+    """A fold labelled at scales 4 and 16 on layer -3 of 4."""
+    _, checkpoint = stock_checkpoint()
+    manifest, km, out = str(fold / "train.tsv"), str(tmp_path / "km.safetensors"), str(tmp_path / "labels")
+    common = ["--manifest", manifest, "--checkpoint", str(checkpoint), "--layer", "-3"]
+    tool("learn_kmeans")([*common, "--scales", "4", "16", "--kmeans", km])
+    tool("dump_km_label")([*common, "--kmeans", km, "--out", out])
+    return SimpleNamespace(fold=fold, checkpoint=checkpoint, manifest=manifest, km=km, out=Path(out), common=common)
+
+
+@pytest.fixture
+def features(labelled, tmp_path):
+    """The layer's features as dumped, `(frames, D)`, and their frames per utterance."""
+    tool("dump_hubert_feature")([*labelled.common, "--out", str(tmp_path / "features")])
+    lengths = [int(line) for line in (tmp_path / "features" / "train_0_1.len").read_text().split()]
+    return np.load(tmp_path / "features" / "train_0_1.npy"), lengths
+
+
+def test_features_are_those_of_stock_fairseq(labelled, features, stock_checkpoint):
+    stock, _ = stock_checkpoint()
+    manifest = Manifest.read(labelled.manifest)
+    assert features[1] == manifest.n_frames().tolist()
+    import soundfile
+
+    wave = torch.tensor(soundfile.read(manifest.audio_path(0), dtype="float32")[0])
+    with torch.inference_mode():
+        expected, _ = stock.extract_features(wave[None], mask=False, output_layer=2)
+    np.testing.assert_allclose(features[0][: features[1][0]], expected[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_labels_are_fairseqs_on_the_same_features_and_centroids(labelled, features, tmp_path):
+    ApplyKmeans = load_script(SIMPLE_KMEANS / "dump_km_label.py").ApplyKmeans
+    km, manifest = MultiscaleKMeans.load(labelled.km), Manifest.read(labelled.manifest)
+    for k in (4, 16):
+        joblib.dump(SimpleNamespace(cluster_centers_=km.centroids[k].numpy()), tmp_path / "km.bin")
+        expected = ApplyKmeans(tmp_path / "km.bin")(features[0])
+        ours = FrameLabels.read(labelled.out / f"train.{k}.km", manifest, k)
+        assert ours.values.tolist() == expected.tolist()
+        assert (labelled.out / f"dict.{k}.km.txt").read_text() == "".join(f"{i} 1\n" for i in range(k))
+
+
+def test_sample_is_the_same_frames_whatever_the_batches(labelled, features):
+    from gmp_plugin.hubert.features import LayerFeatures
+
+    manifest = Manifest.read(labelled.manifest)
+    samples = [
+        sample_frames(LayerFeatures.load(labelled.checkpoint, -3, batch_seconds=s), manifest, 50, seed=3)
+        for s in (0.01, 60)
+    ]
+    torch.testing.assert_close(*samples, atol=1e-5, rtol=0)
+    all_frames = torch.tensor(features[0])
+    distances = torch.cdist(samples[0], all_frames, compute_mode="donot_use_mm_for_euclid_dist")
+    assert distances.min(1).values.max() < 1e-4
+
+
+def test_layer_out_of_range(labelled):
+    with pytest.raises(UserError, match="layer -5 is out of range: the model has 4 transformer layers"):
+        tool("learn_kmeans")([*labelled.common[:-1], "-5", "--kmeans", "other.safetensors"])
+
+
+def test_labels_of_another_layer_or_checkpoint_are_refused(labelled, stock_checkpoint, tmp_path):
+    arguments = [*labelled.common[:-1], "-1", "--kmeans", labelled.km, "--out", str(tmp_path / "new")]
+    with pytest.raises(UserError, match=r"fitted on layer 2 of checkpoint .* features are of layer 4"):
+        tool("dump_km_label")(arguments)
+    _, other = stock_checkpoint(tmp_path / "other.pt", normalize=True)
+    arguments = ["--manifest", labelled.manifest, "--checkpoint", str(other), "--kmeans", labelled.km]
+    with pytest.raises(UserError, match=r"use the same, or fit again with learn_kmeans.py"):
+        tool("dump_km_label")([*arguments, "--out", str(tmp_path / "new")])
+    assert not (tmp_path / "new").exists()
+
+
+def test_existing_labels_are_kept_without_force(labelled):
+    arguments = [*labelled.common, "--kmeans", labelled.km, "--out", str(labelled.out)]
+    before = (labelled.out / "train.16.km").read_text()
+    with pytest.raises(UserError, match="train.4.km exists already; give --force"):
+        tool("dump_km_label")(arguments)
+    tool("dump_km_label")([*arguments, "--force"])
+    assert (labelled.out / "train.16.km").read_text() == before
+
+
+def test_recording_that_changed_since_the_manifest(labelled, write_audio, tmp_path):
+    write_audio(tmp_path / "audio" / "u3.wav", 1000)
+    arguments = [*labelled.common, "--kmeans", labelled.km, "--out", str(tmp_path / "new")]
+    with pytest.raises(UserError, match=r"train.tsv, line 5: .*u3.wav has 1000 samples, the manifest says"):
+        tool("dump_km_label")(arguments)
+    assert not list((tmp_path / "new").glob("*.km"))
+
+
+def test_provenance_tells_what_the_labels_have_seen(labelled):
+    km = MultiscaleKMeans.load(labelled.km)
+    assert (km.layer, km.scales) == (2, [4, 16])
+    assert km.provenance[-1]["stage"] == "kmeans"
+    assert km.provenance[-1]["utterances"] == list(Manifest.read(labelled.manifest).paths)
+    assert json.loads((labelled.out / "provenance.json").read_text()) == km.provenance

@@ -1,0 +1,186 @@
+"""The whole course as a user runs it, on a generated corpus, at tiny size."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+from conftest import CONFIGS, REPO, tool
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gmp_plugin.manifest import Manifest
+
+TINY_MODEL = [
+    "model.hubert.conv_feature_layers='[(16,10,5)] + [(16,3,2)] * 4 + [(16,2,2)] * 2'",
+    "model.hubert.encoder_embed_dim=32",
+    "optimization.max_update=3",
+    "lr_scheduler.warmup_updates=1",
+]
+
+
+def shell(*command, check=True):
+    """Run from the repository root, as the README says."""
+    done = subprocess.run([str(c) for c in command], cwd=REPO, capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def train(stage, name, *overrides, check=True):
+    return shell(
+        "fairseq-hydra-train", "--config-dir", "examples/iemocap", "--config-name", f"{stage}_{name}",
+        f"+nano={stage}", *TINY_MODEL, *overrides, check=check,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A generated corpus of a minute, and its five folds."""
+    folder = tmp_path_factory.mktemp("toy")
+    tool("make_toy_corpus")(["--out", str(folder / "corpus"), "--hours", "0.03"])
+    tool("make_manifest")(["--corpus", "iemocap", "--root", str(folder / "corpus"), "--out", str(folder / "data")])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def course(toy):
+    """Stage 1, labels, stage 2 and stage 3 of the first fold, by the README's commands."""
+    data = toy / "data" / "fold1"
+    train("stage1", "multitask_emotion_gender", f"task.data={data}", f"checkpoint.save_dir={toy}/stage1")
+    checkpoint = f"{toy}/stage1/checkpoint_best.pt"
+    common = ["--manifest", f"{data}/train.tsv", "--checkpoint", checkpoint]
+    tool("learn_kmeans")([*common, "--scales", "8", "32", "--kmeans", f"{toy}/km.safetensors"])
+    common.insert(2, f"{data}/valid.tsv")
+    tool("dump_km_label")([*common, "--kmeans", f"{toy}/km.safetensors", "--out", f"{toy}/labels"])
+    train(
+        "stage2", "multiscale_label_pretraining", f"task.data={data}", f"task.label_dir={toy}/labels",
+        "task.labels=[8.km,32.km]", f"checkpoint.save_dir={toy}/stage2",
+    )  # fmt: skip
+    train(
+        "stage3", "am_softmax_classification", f"task.data={data}", f"checkpoint.save_dir={toy}/stage3",
+        f"model.hubert_path={toy}/stage2/checkpoint_last.pt",
+    )  # fmt: skip
+    return toy
+
+
+def scalars(folder):
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_tensorboard_shows_losses_metrics_and_the_confusion_matrix(course):
+    stage1 = scalars(course / "stage1" / "tensorboard" / "valid")
+    shown = set(stage1.Tags()["scalars"])
+    assert {"loss", "loss_emotion", "loss_gender", "uar", "war", "macro_f1", "recall_sad", "gender_uar"} <= shown
+    assert "confusion/emotion" in stage1.Tags()["images"]
+    stage2 = set(scalars(course / "stage2" / "tensorboard" / "valid").Tags()["scalars"])
+    assert {"loss_masked_8", "loss_masked_32", "accuracy_masked_8", "accuracy_masked_32", "ppl_masked_32"} <= stage2
+    stage3 = scalars(course / "stage3" / "tensorboard" / "valid")
+    assert {"loss", "uar", "war", "recall_angry"} <= set(stage3.Tags()["scalars"])
+    assert "confusion/emotion" in stage3.Tags()["images"]
+
+
+def test_stage3_starts_from_stage2s_backbone_and_knows_all_that_it_has_seen(course):
+    states = {s: torch.load(course / s / "checkpoint_last.pt", weights_only=True) for s in ("stage2", "stage3")}
+    hubert = {s: {k for k in state["model"] if k.startswith("hubert.")} for s, state in states.items()}
+    assert hubert["stage2"] == hubert["stage3"]
+    log = states["stage3"]["task_state"]["provenance"]
+    trained = {e["stage"] for e in log if e["split"] == "train"}
+    stages = {"multitask_emotion_gender", "kmeans", "multiscale_label_pretraining", "am_softmax_classification"}
+    assert trained == stages
+    test = set(Manifest.read(course / "data/fold1/test.tsv").paths)
+    assert not any(test & set(e["utterances"]) for e in log)
+
+
+def test_evaluation_and_summary(course, tmp_path):
+    for fold in (1, 2):
+        tool("evaluate")(
+            ["--checkpoint", f"{course}/stage3/checkpoint_best.pt", "--manifest", f"{course}/data/fold{fold}/test.tsv",
+             "--fold", str(fold), "--ablation", "gmp_atl", "--out", f"{tmp_path}/fold{fold}.json"]
+        )  # fmt: skip
+    result = json.loads((tmp_path / "fold1.json").read_text())
+    confusion = torch.tensor(result["confusion"]).double()
+    assert confusion.sum() == result["n_utterances"] == len(result["utterances"])
+    assert result["war"] == pytest.approx(100 * (confusion.trace() / confusion.sum()).item())
+    assert result["uar"] == pytest.approx(100 * (confusion.diag() / confusion.sum(1)).mean().item())
+    assert result["classes"] == ["angry", "happy", "neutral", "sad"]
+    assert result["seed"] == 1 and result["versions"]["torch"] == torch.__version__.split("+")[0]
+
+    tool("summarize")(
+        ["--results", f"{tmp_path}/fold1.json", f"{tmp_path}/fold2.json", "--headline", "gmp_atl",
+         "--out", f"{tmp_path}/summary.json"]
+    )  # fmt: skip
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["uar"]["folds"][0] == pytest.approx(result["uar"])
+    assert summary["war"]["mean"] == pytest.approx(sum(summary["war"]["folds"]) / 2)
+    assert summary["uar"]["std"] == pytest.approx(abs(summary["uar"]["folds"][0] - summary["uar"]["folds"][1]) / 2**0.5)
+
+
+def test_stock_fairseq_pretraining_takes_updates_on_our_labels(course):
+    """Beside the manifests, as fairseq's README has them; stock model, task, criterion."""
+    done = shell(
+        "fairseq-hydra-train", "--config-dir", REPO / "tests" / "stock", "--config-name", "hubert_pretraining",
+        f"task.data={course}/data/fold1", f"task.label_dir={course}/labels", "task.labels=[8.km,32.km]",
+        f"checkpoint.save_dir={course}/stock",
+    )  # fmt: skip
+    assert "num_updates: 2 >= max_update: 2" in done.stdout + done.stderr
+    assert "audio and label duration differ" not in done.stdout + done.stderr
+
+
+def test_training_errors_end_with_one_message(course):
+    (course / "broken").mkdir()
+    for file in (course / "data" / "fold1").iterdir():
+        (course / "broken" / file.name).write_text(file.read_text().replace("sad\n", "gloomy\n"))
+    done = train("stage1", "multitask_emotion_gender", f"task.data={course}/broken", check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "label 'gloomy' is not in" in done.stderr.strip().splitlines()[-1]
+
+
+def test_snakefile_plans_folds_seeds_and_ablations(toy, tmp_path):
+    """Dry run from manifest to summary, with the rows of the paper's Table 3."""
+    name = f"test_{tmp_path.name}"
+    plan = shell(
+        "snakemake", "-s", "examples/iemocap/Snakefile", "-n", "--cores", "1", "--directory", tmp_path,
+        "--config", f"name={name}", f"root={toy}/corpus", "seeds=1,2",
+    ).stdout  # fmt: skip
+    assert "checkpoint manifest" in plan and "rule all" in plan
+
+
+def test_snakefile_runs_a_fold_to_the_summary_and_resumes(toy, tmp_path):
+    settings = ["max_update=2", "warmup_updates=1"]
+    stage = f"[optimization.{settings[0]},lr_scheduler.{settings[1]}]"
+    command = [
+        "snakemake", "-s", CONFIGS / "Snakefile", "--cores", "2", "--directory", tmp_path, "--quiet", "rules",
+        "--config", "name=tiny", f"root={toy}/corpus", "scales=4,8", "only_folds=2",
+        *(f"{s}={stage}" for s in ("stage1", "stage2", "stage3")),
+    ]  # fmt: skip
+    done = shell(*command)
+    assert "gmp_atl, seeds 1" in done.stdout
+    summary = json.loads((tmp_path / "exp/tiny/summary.json").read_text())
+    assert summary["folds"] == ["2"] and 0 <= summary["uar"]["mean"] <= 100
+    assert "Nothing to be done" in (again := shell(*command)).stdout + again.stderr
+
+    # A stage whose start has changed trains afresh rather than going on from its old checkpoint.
+    run = tmp_path / "exp/tiny/fold2/seed1"
+    (run / "stage2" / "done").touch()
+    shell(*command)
+    assert "No existing checkpoint found" in (run / "gmp_atl/stage3/train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ("root=", "give the corpus, as in --config corpus=iemocap root=DIR"),
+        ("ablations=gmp", "ablations=gmp: ablations.yaml has gmp_atl, "),
+        ("checkpoint=none.pt", "checkpoint=none.pt does not exist"),
+        ("size=base", "size=base needs checkpoint=HUBERT"),
+    ],
+)
+def test_wrong_settings_of_the_workflow(setting, message, tmp_path):
+    done = shell(
+        "snakemake", "-s", CONFIGS / "Snakefile", "-n", "--directory", tmp_path, "--config", "root=corpus", setting,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
