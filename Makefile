@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 VENV := .venv
 READY := $(VENV)/ready
 CORES ?= all
+GPUS ?= 1
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -33,7 +34,7 @@ demo: $(READY)
 NAME ?= $(CORPUS)
 experiment: $(READY)
 	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make experiment CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
-	@snakemake -s examples/iemocap/Snakefile --cores $(CORES) --quiet rules $(SNAKEMAKE) --config name=$(NAME) \
+	@snakemake -s examples/iemocap/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules $(SNAKEMAKE) --config name=$(NAME) \
 		corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
 		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)) $(CONFIG)
 
@@ -45,4 +46,4 @@ lint: $(READY)
 	ruff format --check .
 
 bench: $(READY)
-	@for script in benchmarks/*.py; do echo "$$script"; python $$script || exit 1; done
+	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; python $$script || exit 1; done

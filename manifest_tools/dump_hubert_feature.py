@@ -14,6 +14,7 @@ from pathlib import Path
 from npy_append_array import NpyAppendArray
 
 from gmp_plugin.data.audio import read_audio
+from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import atomic_path, atomic_text, refuse_existing
 from gmp_plugin.hubert.features import LayerFeatures
@@ -28,7 +29,7 @@ def main(argv=None) -> None:
     parser.add_argument("--nshard", type=int, default=1, help="parts of the manifest")
     parser.add_argument("--rank", type=int, default=0, help="which part, from 0")
     parser.add_argument("--out", required=True, help="folder for the features")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default=default_device(), help="cpu or cuda (default: cuda if there is one)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)

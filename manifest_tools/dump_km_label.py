@@ -8,6 +8,7 @@ Example:
 import argparse
 import logging
 
+from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.labels import dump_km_label
@@ -22,7 +23,7 @@ def main(argv=None) -> None:
     parser.add_argument("--layer", type=int, help="only to check against the k-means file, which knows its layer")
     parser.add_argument("--scales", type=int, nargs="+", help="some of the file's scales (default: all)")
     parser.add_argument("--out", required=True, help="folder for SPLIT.K.km and dict.K.km.txt")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default=default_device(), help="cpu or cuda (default: cuda if there is one)")
     parser.add_argument("--force", action="store_true", help="replace existing labels")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)

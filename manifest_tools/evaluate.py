@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 
+from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.evaluation import evaluate
 from gmp_plugin.files import atomic_text, refuse_existing
@@ -21,7 +22,7 @@ def main(argv=None) -> None:
     parser.add_argument("--fold", help="fold number, kept in the result")
     parser.add_argument("--ablation", help="name of the ablation, kept in the result")
     parser.add_argument("--out", required=True, help="result.json to write")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default=default_device(), help="cpu or cuda (default: cuda if there is one)")
     parser.add_argument("--force", action="store_true", help="replace an existing result")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)

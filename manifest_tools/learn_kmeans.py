@@ -8,6 +8,7 @@ Example:
 import argparse
 import logging
 
+from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.files import refuse_existing
 from gmp_plugin.labels import learn_kmeans
@@ -23,7 +24,7 @@ def main(argv=None) -> None:
     parser.add_argument("--kmeans", required=True, help="file to write (.safetensors)")
     parser.add_argument("--max-frames", type=int, help="frames of the sample (default: 256 per centroid)")
     parser.add_argument("--backend", choices=["torch", "sklearn"], default="torch", help="sklearn: as simple_kmeans")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default=default_device(), help="cpu or cuda (default: cuda if there is one)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
