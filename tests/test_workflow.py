@@ -137,6 +137,42 @@ def test_training_errors_end_with_one_message(course):
     assert "label 'gloomy' is not in" in done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_recording_that_vanished_is_named_with_its_line(course, workers):
+    folder = course / f"vanished{workers}"
+    folder.mkdir()
+    for file in (course / "data" / "fold1").iterdir():
+        (folder / file.name).write_text(file.read_text())
+    lines = (folder / "train.tsv").read_text().split("\n")
+    lines[4] = "nowhere.wav\t16000"
+    (folder / "train.tsv").write_text("\n".join(lines))
+    done = train(
+        "stage3", "am_softmax_classification", f"task.data={folder}", f"dataset.num_workers={workers}",
+        f"checkpoint.save_dir={folder}/stage3", "optimization.max_update=20", check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr and "train.tsv, line 5: " in done.stderr
+
+
+def test_base_configs_start_from_a_checkpoint(course, stock_checkpoint, tmp_path):
+    """The HuBERT-base configs as they are, from a fairseq checkpoint, with relative paths."""
+    _, checkpoint = stock_checkpoint()
+    few = ["optimization.max_update=2", "lr_scheduler.warmup_updates=1", "dataset.batch_size=4"]
+    for stage, name, *more in (
+        ("stage1", "multitask_emotion_gender"),
+        ("stage2", "multiscale_label_pretraining", f"task.label_dir={course}/labels", "task.labels=[8.km,32.km]"),
+        ("stage3", "am_softmax_classification"),
+    ):
+        done = shell(
+            "fairseq-hydra-train", "--config-dir", "examples/iemocap", "--config-name", f"{stage}_{name}",
+            f"task.data={course}/data/fold1", f"checkpoint.save_dir={tmp_path}/{stage}",
+            f"model.hubert_path={checkpoint}", *few, *more,
+        )  # fmt: skip
+        assert "4 layers of 32" in done.stdout
+        assert (tmp_path / stage / "checkpoint_best.pt").exists()
+
+
 def test_snakefile_plans_folds_seeds_and_ablations(toy, tmp_path):
     """Dry run from manifest to summary, with the rows of the paper's Table 3."""
     name = f"test_{tmp_path.name}"

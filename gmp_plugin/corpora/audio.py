@@ -179,8 +179,7 @@ def _resample(samples: np.ndarray, rate: int, source) -> np.ndarray:
         # The package index's torchaudio is built against CUDA and needs its libraries to load.
         raise UserError(
             f"{source} has {rate} Hz and must be resampled to {frames.SAMPLE_RATE} Hz, but torchaudio does not load "
-            f"({error}). Beside a CPU-only torch it must come from the same place: pip install --force-reinstall "
-            "--no-deps torchaudio --index-url https://download.pytorch.org/whl/cpu; or convert the recordings to "
-            "16 kHz mono yourself"
+            f"({error}). The package index's torchaudio loads only beside a CUDA build of torch (which runs on a CPU "
+            "too): install both from there, as make setup does; or convert the recordings to 16 kHz mono yourself"
         ) from None
     return resample(torch.from_numpy(samples), rate, frames.SAMPLE_RATE).numpy()

@@ -6,6 +6,7 @@ from fairseq.data import FairseqDataset
 from torch.nn.utils.rnn import pad_sequence
 
 from .. import frames
+from ..errors import UserError
 from ..manifest import FrameLabels, Manifest
 from .audio import read_audio
 
@@ -53,7 +54,10 @@ class SpeechDataset(FairseqDataset):
         return len(self.manifest)
 
     def __getitem__(self, index: int) -> dict:
-        wave = read_audio(self.manifest, index)
+        try:
+            wave = read_audio(self.manifest, index)
+        except UserError as error:
+            return {"id": index, "error": str(error)}
         start, stop = self.crop(index)
         if (start, stop) != (0, frames.n_frames(len(wave))):
             wave = wave[start * frames.HOP : start * frames.HOP + frames.n_samples(stop - start)]
@@ -76,9 +80,13 @@ class SpeechDataset(FairseqDataset):
 
     def collater(self, samples: list[dict]) -> dict:
         """Batch with `net_input` (`source` `(B, N)`, `n_samples` `(B,)`, `ids` `(B,)`), class numbers by
-        name `(B,)`, and `frame_labels`, one `(B, T)` per scale, padded with -1."""
+        name `(B,)`, and `frame_labels`, one `(B, T)` per scale, padded with -1; or the `error` of a
+        recording that cannot be read, which the task raises."""
         if not samples:
             return {}
+        errors = [s["error"] for s in samples if "error" in s]
+        if errors:  # as data: an exception in a worker would arrive wrapped in its stack trace
+            return {"error": errors[0]}
         ids = torch.tensor([s["id"] for s in samples])
         batch = {
             "id": ids,

@@ -93,9 +93,19 @@ class SpeechTask(FairseqTask):
         with exit_with_message():
             return super().build_model(cfg, from_checkpoint)
 
-    def train_step(self, *args, **kwargs):
-        with exit_with_message():  # an unreadable recording, named with its manifest's line
-            return super().train_step(*args, **kwargs)
+    def train_step(self, sample, *args, **kwargs):
+        self.check_read(sample)
+        return super().train_step(sample, *args, **kwargs)
+
+    def valid_step(self, sample, *args, **kwargs):
+        self.check_read(sample)
+        return super().valid_step(sample, *args, **kwargs)
+
+    @staticmethod
+    def check_read(sample: dict) -> None:
+        with exit_with_message():
+            if "error" in sample:
+                raise UserError(sample["error"])
 
     def max_positions(self) -> None:
         return None

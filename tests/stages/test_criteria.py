@@ -152,6 +152,26 @@ def test_every_trainable_parameter_gets_a_gradient(km_labels, name):
     assert without <= {"hubert.mask_emb"}
 
 
+def test_a_recording_of_one_frame_trains_and_classifies(km_labels, fold, write_audio):
+    """Shorter than any mask: 400 samples."""
+    manifest = Manifest.read(fold / "train.tsv")
+    write_audio(manifest.audio_path(0), 400)
+    lines = (fold / "train.tsv").read_text().replace("u0.wav\t1600", "u0.wav\t400")
+    (fold / "train.tsv").write_text(lines)
+    for k in (4, 8):
+        rows = (fold / f"train.{k}.km").read_text().split("\n")
+        (fold / f"train.{k}.km").write_text("\n".join(["0", *rows[1:]]))
+    for name in STAGES:
+        task, model, criterion = build(name, km_labels if "label" in name else {"data": str(fold)})
+        task.load_dataset("train")
+        dataset = task.dataset("train")
+        model.train()
+        for part in ([0], [0, 7]):
+            loss, _, _ = criterion(model, dataset.collater([dataset[i] for i in part]))
+            loss.backward()
+            assert torch.isfinite(loss)
+
+
 def test_label_errors_reach_the_terminal_as_one_message(km_labels, fold):
     (fold / "train.emotion").write_text("bored\n" * 8)
     task, _, _ = build("am_softmax_classification", {"data": str(fold)})
