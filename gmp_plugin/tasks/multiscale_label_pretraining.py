@@ -25,7 +25,7 @@ class MultiscaleLabelPretrainingConfig(SpeechTaskConfig):
 class MultiscaleLabelPretrainingTask(SpeechTask):
     stage = "multiscale_label_pretraining"
 
-    def __init__(self, cfg, **kwargs):
+    def __init__(self, cfg):
         super().__init__(cfg)
         self.state.add_factory("scales", self.read_scales)
 

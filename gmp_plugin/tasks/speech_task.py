@@ -1,18 +1,23 @@
 """What the three stages' tasks share: manifests, state that travels in checkpoints, figures."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask
 from omegaconf import II
 
 from .. import provenance
+from ..checkpoint_files import ensure_readable, updates_done, write_atomically
 from ..data.speech_dataset import SpeechDataset
 from ..errors import UserError, exit_with_message
 from ..manifest import Manifest, read_dictionary, read_utterance_labels
 from ..plots import confusion_figure
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -24,7 +29,8 @@ class SpeechTaskConfig(FairseqDataclass):
     random_crop: bool = field(default=True, metadata={"help": "crop training parts at random, else at the start"})
     seed: int = II("common.seed")
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
-    distributed_rank: int = II("distributed_training.distributed_rank")
+    save_dir: str = II("checkpoint.save_dir")
+    max_update: int = II("optimization.max_update")
     # Names that fairseq's `get_batch_iterator` looks for. Workers that outlive an epoch would keep
     # an old epoch number, and a resumed run would then see other crops than an undisturbed one.
     reuse_dataloader: bool = field(default=False, metadata={"help": "keep the data loader over epochs"})
@@ -41,10 +47,26 @@ class SpeechTask(FairseqTask):
 
     stage: str  # registered name
 
-    def __init__(self, cfg, **kwargs):
+    def __init__(self, cfg):
         super().__init__(cfg)
         self.state.add_factory("provenance", list)
         self.figure_writer = None
+
+    @classmethod
+    def setup_task(cls, cfg, from_checkpoint: bool = False, **kwargs):
+        if not from_checkpoint:  # training, not the loading of a finished model
+            write_atomically()
+            with exit_with_message():
+                if rank() == 0:
+                    ensure_readable(cfg.save_dir, cls.stage)
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()
+            updates = updates_done(cfg.save_dir)
+            if cfg.max_update and updates >= cfg.max_update:
+                # fairseq would train one more update before it looks.
+                logger.info(f"{cfg.save_dir}: all {updates} updates are done already (optimization.max_update)")
+                raise SystemExit(0)
+        return cls(cfg)
 
     def folder(self) -> Path:
         if not self.cfg.data:
@@ -116,7 +138,7 @@ class SpeechTask(FairseqTask):
 
     def post_validate(self, model, stats: dict, agg: dict) -> None:
         """Put the confusion matrix of the emotions into TensorBoard, on rank 0."""
-        if not self.cfg.tensorboard_logdir or self.cfg.distributed_rank > 0:
+        if not self.cfg.tensorboard_logdir or rank() > 0:
             return
         names = self.state.state_dict.get("emotion")
         if not names or f"_emotion:{names[0]}:{names[0]}" not in agg:
@@ -128,3 +150,8 @@ class SpeechTask(FairseqTask):
         counts = [[int(agg[f"_emotion:{truth}:{predicted}"].sum) for predicted in names] for truth in names]
         self.figure_writer.add_figure("confusion/emotion", confusion_figure(counts, names), stats["num_updates"])
         self.figure_writer.flush()
+
+
+def rank() -> int:
+    """This process's number among those that train together."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

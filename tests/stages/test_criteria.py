@@ -18,7 +18,7 @@ def build(name, task=None, model=None, criterion=None):
     """Task, model in evaluation mode (no dropout) and criterion of a stage at tiny size."""
     torch.manual_seed(0)
     common = {"seed": 1, "tensorboard_logdir": None}
-    root = OmegaConf.create({"common": common, "distributed_training": {"distributed_rank": 0}})
+    root = OmegaConf.create({"common": common, "checkpoint": {"save_dir": "none"}, "optimization": {"max_update": 9}})
     root.task = {"_name": name, **(task or {})}
     root.model = {"_name": name, "hubert": TINY, **(model or {})}
     root.criterion = {"_name": name, **(criterion or {})}
