@@ -58,6 +58,20 @@ def fold(tmp_path, write_audio):
 
 
 @pytest.fixture
+def labelled_fold(fold):
+    """The fold with label sets of 4 and 8 clusters beside its manifests."""
+    from gmp_plugin.manifest import Manifest, write_km_dictionary
+
+    for split in ("train", "valid"):
+        manifest = Manifest.read(fold / f"{split}.tsv")
+        for k in (4, 8):
+            lines = (" ".join(str((3 * j + i) % k) for j in range(n)) for i, n in enumerate(manifest.n_frames()))
+            (fold / f"{split}.{k}.km").write_text("\n".join(lines) + "\n")
+            write_km_dictionary(fold / f"dict.{k}.km.txt", k)
+    return fold
+
+
+@pytest.fixture
 def stock_checkpoint(tmp_path):
     """Function (path=None, **settings): a checkpoint as fairseq's own HuBERT pretraining writes it."""
     import torch

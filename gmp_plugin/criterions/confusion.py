@@ -19,7 +19,7 @@ def reduce_counts(logging_outputs: list[dict], kind: str, prefix: str = "") -> N
     """Sum the counts and derive UAR, WAR, macro-F1 and each class's recall, in percent."""
     keys = [key for key in logging_outputs[0] if key.startswith(f"_{kind}:")]
     for key in keys:
-        metrics.log_scalar_sum(key, sum(log.get(key, 0) for log in logging_outputs))
+        metrics.log_scalar_sum(key, int(sum(log.get(key, 0) for log in logging_outputs)))
     n_classes = int(len(keys) ** 0.5)
 
     def derive(function):

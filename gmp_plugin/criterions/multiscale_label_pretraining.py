@@ -91,7 +91,7 @@ class MultiscaleLabelPretrainingCriterion(FairseqCriterion):
         logs; `accuracy_PART_K` in percent."""
 
         def total(name):
-            return sum(log.get(name, 0) for log in logging_outputs)
+            return float(sum(log.get(name, 0) for log in logging_outputs))
 
         n = total("sample_size")
         metrics.log_scalar("loss", total("loss") / max(n, 1) / math.log(2), n, round=4)

@@ -49,9 +49,9 @@ def utterance_loss(task, model, sample: dict, weights: dict[str, float]):
 
 def reduce_utterance_metrics(logging_outputs, kinds) -> None:
     """Log losses per utterance in bits, as fairseq does, and the metrics of each kind of label."""
-    n = sum(log.get("sample_size", 0) for log in logging_outputs)
+    n = float(sum(log.get("sample_size", 0) for log in logging_outputs))
     for name in ("loss", *(f"loss_{kind}" for kind in kinds)):
-        total = sum(log.get(name, 0) for log in logging_outputs)
+        total = float(sum(log.get(name, 0) for log in logging_outputs))
         metrics.log_scalar(name, total / max(n, 1) / math.log(2), n, round=4)
     for kind in kinds:
         reduce_counts(logging_outputs, kind, prefix="" if kind == "emotion" else f"{kind}_")

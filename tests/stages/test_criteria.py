@@ -11,7 +11,7 @@ from fairseq.logging import metrics
 from omegaconf import OmegaConf
 
 import gmp_plugin.tasks  # noqa: F401
-from gmp_plugin.manifest import Manifest, write_km_dictionary
+from gmp_plugin.manifest import Manifest
 
 
 def build(name, task=None, model=None, criterion=None):
@@ -63,15 +63,8 @@ def test_uar_in_the_logs_comes_from_summed_counts(fold):
 
 
 @pytest.fixture
-def km_labels(fold):
-    """Label sets of 4 and 8 clusters beside the manifests."""
-    for split in ("train", "valid"):
-        manifest = Manifest.read(fold / f"{split}.tsv")
-        for k in (4, 8):
-            lines = (" ".join(str((3 * j + i) % k) for j in range(n)) for i, n in enumerate(manifest.n_frames()))
-            (fold / f"{split}.{k}.km").write_text("\n".join(lines) + "\n")
-            write_km_dictionary(fold / f"dict.{k}.km.txt", k)
-    return {"data": str(fold), "labels": ["4.km", "8.km"]}
+def km_labels(labelled_fold):
+    return {"data": str(labelled_fold), "labels": ["4.km", "8.km"]}
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])

@@ -1,0 +1,50 @@
+"""Two CPU ranks against one: the same losses, metrics and weights, and a restart."""
+
+import json
+import sys
+
+import pytest
+import torch
+from training import STAGES, assert_same, command, final_state, run
+
+STILL = {"dropout": 0.0, "attention_dropout": 0.0}  # dropout is drawn per rank
+
+
+def on_two_ranks(arguments):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
+    return run(*torchrun, *arguments, "+parallel=cpu")
+
+
+def losses(output, key):
+    """Logged figures of the lines that have `key`, in order."""
+    wanted = ("loss", "uar", "war", "accuracy_masked_8", "num_updates")
+    logged = [json.loads(line[line.index("{") :]) for line in output.splitlines() if '{"epoch"' in line]
+    logged = [{k.removeprefix("valid_"): v for k, v in entry.items()} for entry in logged if key in entry]
+    return [{k: float(v) for k, v in entry.items() if k in wanted} for entry in logged]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_ranks_follow_one(stage, labelled_fold, tmp_path):
+    """One rank that gathers two batches per update sees what two ranks see with a batch each."""
+    more = ["dataset.batch_size=2", "common.log_format=json", "checkpoint.save_interval_updates=3"]
+    one = run(*command(stage, labelled_fold, tmp_path / "one", 6, *more, "optimization.update_freq=[2]", hubert=STILL))
+    two = on_two_ranks(command(stage, labelled_fold, tmp_path / "two", 6, *more, hubert=STILL))
+    for part, n in (("update", 6), ("valid_loss", 2)):
+        assert len(losses(one, part)) == len(losses(two, part)) >= n
+        for a, b in zip(losses(one, part), losses(two, part), strict=True):
+            assert a.keys() == b.keys() and len(a) >= 2
+            # The gradient is summed in another order: the last bits of a float32, grown over updates.
+            assert b == pytest.approx(a, rel=2e-3)
+    for a, b in zip(
+        final_state(tmp_path / "one")["model"].values(), final_state(tmp_path / "two")["model"].values(), strict=True
+    ):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-2)
+
+
+def test_two_ranks_resume_to_the_same_bits(labelled_fold, tmp_path):
+    """The first four updates, then the rest: the schedule's length is the same throughout."""
+    schedule = "lr_scheduler.total_num_update=6"
+    on_two_ranks(command("stage2", labelled_fold, tmp_path / "whole", 6, schedule))
+    on_two_ranks(command("stage2", labelled_fold, tmp_path / "parts", 4, schedule))
+    on_two_ranks(command("stage2", labelled_fold, tmp_path / "parts", 6, schedule))
+    assert_same(final_state(tmp_path / "parts")["model"], final_state(tmp_path / "whole")["model"])

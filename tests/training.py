@@ -1,0 +1,52 @@
+"""Tiny training runs through fairseq's command line, for the tests of resuming and of data parallelism."""
+
+import subprocess
+
+import torch
+from conftest import REPO, TINY
+
+STAGES = {
+    "stage1": "multitask_emotion_gender",
+    "stage2": "multiscale_label_pretraining",
+    "stage3": "am_softmax_classification",
+}
+
+
+def command(stage, data, save_dir, updates, *more, hubert=None):
+    """A run with crops, masks, dropout and layer drop, saving every second update."""
+    architecture = {**TINY, "encoder_layerdrop": 0.0, **(hubert or {})}
+    labels = ["task.labels=[4.km,8.km]"] if stage == "stage2" else []
+    return [
+        "fairseq-hydra-train", "--config-dir", "examples/iemocap", "--config-name", f"{stage}_{STAGES[stage]}",
+        f"task.data={data}", f"checkpoint.save_dir={save_dir}", "+model.hubert={}",
+        *(f"+model.hubert.{k}={v!r}" for k, v in architecture.items()), *labels,
+        "+task.max_sample_size=6000" if stage != "stage2" else "task.max_sample_size=6000",
+        "model.freeze_feature_extractor=false", "dataset.batch_size=3", "dataset.num_workers=0",
+        f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1", "optimization.lr=[1e-3]",
+        "checkpoint.save_interval_updates=2", "checkpoint.keep_interval_updates=2", "common.log_interval=1", *more,
+    ]  # fmt: skip
+
+
+def run(*args):
+    """Run from the repository root; standard output and error."""
+    done = subprocess.run(args, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def final_state(save_dir):
+    return torch.load(save_dir / "checkpoint_last.pt", weights_only=True)
+
+
+def assert_same(a, b, where=""):
+    """Equal to the bit, through nested containers."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}/{i}")
+    else:
+        assert torch.equal(a, b) if torch.is_tensor(a) else a == b, where
