@@ -20,6 +20,7 @@ class MultiscaleLabelPretrainingCriterionConfig(FairseqDataclass):
     scale_weights: Optional[List[float]] = field(
         default=None, metadata={"help": "weight of each label set, in the order of task.labels; equal when unset"}
     )
+    label_smoothing: float = field(default=0.0, metadata={"help": "share of the target spread over all clusters"})
     feature_penalty_weight: float = field(
         default=10.0, metadata={"help": "weight of the mean square of the convolutional features"}
     )
@@ -33,8 +34,11 @@ class MultiscaleLabelPretrainingCriterion(FairseqCriterion):
     is logged.
     """
 
-    def __init__(self, task, pred_masked_weight, pred_nomask_weight, scale_weights, feature_penalty_weight):
+    def __init__(
+        self, task, pred_masked_weight, pred_nomask_weight, scale_weights, label_smoothing, feature_penalty_weight
+    ):
         super().__init__(task)
+        self.label_smoothing = label_smoothing
         self.part_weights = {"masked": pred_masked_weight, "unmasked": pred_nomask_weight}
         self.scales = task.scales
         self.scale_weights = list(scale_weights) if scale_weights else [1.0] * len(self.scales)
@@ -55,6 +59,7 @@ class MultiscaleLabelPretrainingCriterion(FairseqCriterion):
         """
         output = model(**sample["net_input"])
         device = output["x"].device
+        smoothing = self.label_smoothing if self.training else 0.0  # validation stays in true units
         loss = torch.zeros((), device=device)
         sample_size = 0
         log = {}
@@ -70,7 +75,7 @@ class MultiscaleLabelPretrainingCriterion(FairseqCriterion):
                 self.scales, self.scale_weights, logits, sample["frame_labels"], strict=True
             ):
                 target = labels[chosen]
-                scale_loss = F.cross_entropy(scale_logits.float(), target, reduction="sum")
+                scale_loss = F.cross_entropy(scale_logits.float(), target, reduction="sum", label_smoothing=smoothing)
                 loss = loss + part_weight * weight * scale_loss
                 log[f"loss_{part}_{k}"] = scale_loss.item()
                 log[f"correct_{part}_{k}"] = int((scale_logits.argmax(-1) == target).sum())

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 
 from .confusion import count_log, reduce_counts
@@ -12,18 +12,23 @@ from .confusion import count_log, reduce_counts
 
 @dataclass
 class MultitaskEmotionGenderCriterionConfig(FairseqDataclass):
+    class_weights: ChoiceEnum(["none", "balanced"]) = field(
+        default="none", metadata={"help": "balanced: weigh an emotion by the inverse of its share in training"}
+    )
     alpha: float = field(default=0.9, metadata={"help": "weight of the emotion loss; the gender loss has 1 - alpha"})
 
 
 @register_criterion("multitask_emotion_gender", dataclass=MultitaskEmotionGenderCriterionConfig)
 class MultitaskEmotionGenderCriterion(FairseqCriterion):
-    def __init__(self, task, alpha: float):
+    def __init__(self, task, class_weights: str, alpha: float):
         super().__init__(task)
+        self.class_weights = class_weights
         self.weights = {"emotion": alpha, "gender": 1 - alpha}
 
     def forward(self, model, sample, reduce=True):
         """Loss in nats summed over the batch, number of utterances, and what to log."""
-        return utterance_loss(self.task, model, sample, self.weights)
+        balanced = self.training and self.class_weights == "balanced"
+        return utterance_loss(self.task, model, sample, self.weights, balanced)
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
@@ -34,11 +39,12 @@ class MultitaskEmotionGenderCriterion(FairseqCriterion):
         return True
 
 
-def utterance_loss(task, model, sample: dict, weights: dict[str, float]):
-    """Weighted sum of the losses of the kinds of labels in `weights`."""
+def utterance_loss(task, model, sample: dict, weights: dict[str, float], balanced: bool = False):
+    """Weighted sum of the losses of the kinds of labels in `weights`; `balanced` weighs emotions by class."""
     output = model(**sample["net_input"])
     n = sample["id"].numel()
-    losses = {kind: model.loss(kind, output[kind], sample[kind]) for kind in weights}
+    class_weights = {"emotion": task.balanced_weights("emotion").to(sample["id"].device)} if balanced else {}
+    losses = {kind: model.loss(kind, output[kind], sample[kind], class_weights.get(kind)) for kind in weights}
     loss = sum(weight * losses[kind] for kind, weight in weights.items())
     log = {"loss": loss.item(), "ntokens": sample["ntokens"], "nsentences": n, "sample_size": n}
     for kind, value in losses.items():

@@ -33,3 +33,15 @@ def read_audio(manifest: Manifest, index: int) -> Tensor:
             "make the manifest again"
         )
     return torch.from_numpy(np.ascontiguousarray(wave))
+
+
+def compact(wave: Tensor) -> Tensor:
+    """`wave` in 16 bits if it loses nothing, as the audio of 16-bit files; itself otherwise."""
+    scaled = wave * 32768
+    short = scaled.clamp(-32768, 32767).to(torch.int16)
+    return short if torch.equal(short.float(), scaled) else wave
+
+
+def expand(wave: Tensor) -> Tensor:
+    """The float32 audio that was made `compact`."""
+    return wave.float() / 32768 if wave.dtype == torch.int16 else wave

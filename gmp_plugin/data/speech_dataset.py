@@ -3,12 +3,13 @@
 import numpy as np
 import torch
 from fairseq.data import FairseqDataset
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .. import frames
 from ..errors import UserError
 from ..manifest import FrameLabels, Manifest
-from .audio import read_audio
+from .audio import compact, expand, read_audio
 
 
 class SpeechDataset(FairseqDataset):
@@ -25,6 +26,8 @@ class SpeechDataset(FairseqDataset):
         random_crop: crop at a place drawn from seed, epoch and utterance; else at the start.
         shuffle: random order within batches of similar length.
         seed: seed of the crops.
+        balance: class numbers `(N,)`; when given, every class is drawn equally often in an epoch.
+        cache_bytes: decoded audio is kept in memory if all of it is no more than this.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class SpeechDataset(FairseqDataset):
         random_crop: bool = False,
         shuffle: bool = True,
         seed: int = 1,
+        balance: np.ndarray | None = None,
+        cache_bytes: int = 0,
     ):
         self.manifest = manifest
         self.class_labels = class_labels or {}
@@ -45,7 +50,19 @@ class SpeechDataset(FairseqDataset):
         self.max_frames = max(1, frames.n_frames(longest))
         self.sizes = np.minimum(np.asarray(manifest.n_samples), longest)
         self.random_crop, self.shuffle, self.seed = random_crop, shuffle, seed
+        self.balance = balance
         self.epoch = 1
+        # Before data loaders fork, so that their workers share it: 16-bit audio is kept in 16 bits.
+        self.cache = None
+        if 2 * sum(manifest.n_samples) <= cache_bytes:
+            self.cache = [self.read(i) for i in range(len(manifest))]
+
+    def read(self, index: int) -> Tensor | str:
+        """Utterance `index` as it is kept in memory, or why it cannot be read."""
+        try:
+            return compact(read_audio(self.manifest, index))
+        except UserError as error:
+            return str(error)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -54,16 +71,15 @@ class SpeechDataset(FairseqDataset):
         return len(self.manifest)
 
     def __getitem__(self, index: int) -> dict:
-        try:
-            wave = read_audio(self.manifest, index)
-        except UserError as error:
-            return {"id": index, "error": str(error)}
+        wave = self.cache[index] if self.cache is not None else self.read(index)
+        if isinstance(wave, str):
+            return {"id": index, "error": wave}
         start, stop = self.crop(index)
         if (start, stop) != (0, frames.n_frames(len(wave))):
             wave = wave[start * frames.HOP : start * frames.HOP + frames.n_samples(stop - start)]
         return {
             "id": index,
-            "source": wave,
+            "source": expand(wave),
             "frame_labels": [torch.from_numpy(labels[index][start:stop]).long() for labels in self.frame_labels],
         }
 
@@ -124,5 +140,16 @@ class SpeechDataset(FairseqDataset):
         """Long to short; when shuffling, in random order among lengths within 10 %."""
         if not self.shuffle:
             return np.argsort(-self.sizes, kind="stable")
-        bucket = np.floor(np.log(self.sizes) / np.log(1.1))
-        return np.lexsort([np.random.permutation(len(self)), -bucket])
+        drawn = np.random.permutation(len(self)) if self.balance is None else self.draw_balanced()
+        bucket = np.floor(np.log(self.sizes[drawn]) / np.log(1.1))
+        return drawn[np.argsort(-bucket, kind="stable")]
+
+    def draw_balanced(self) -> np.ndarray:
+        """As many utterances as there are, the same number of each class, in random order."""
+        classes = [np.flatnonzero(self.balance == c) for c in np.unique(self.balance)]
+        each = -(-len(self) // len(classes))
+        rounds = [
+            np.concatenate([np.random.permutation(members) for _ in range(-(-each // len(members)))])[:each]
+            for members in classes
+        ]
+        return np.random.permutation(np.concatenate(rounds))

@@ -33,5 +33,5 @@ class AMSoftmaxClassificationModel(UtteranceModel):
         embedding, emotion = self.emotion_head(self.pool(source, n_samples, ids))
         return {"emotion": emotion, "embedding": embedding}
 
-    def loss(self, kind: str, logits, target):
-        return self.emotion_head.loss(logits, target)
+    def loss(self, kind: str, logits, target, class_weights=None):
+        return self.emotion_head.loss(logits, target, class_weights)

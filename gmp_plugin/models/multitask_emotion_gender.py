@@ -30,5 +30,5 @@ class MultitaskEmotionGenderModel(UtteranceModel):
         embedding, emotion = self.emotion_head(pooled)
         return {"emotion": emotion, "gender": self.gender_head(pooled)[1], "embedding": embedding}
 
-    def loss(self, kind: str, logits, target):
-        return getattr(self, f"{kind}_head").loss(logits, target)
+    def loss(self, kind: str, logits, target, class_weights=None):
+        return getattr(self, f"{kind}_head").loss(logits, target, class_weights)

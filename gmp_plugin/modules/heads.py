@@ -27,10 +27,10 @@ class ProjectionHead(nn.Module):
         embedding = F.relu(self.projection(x))
         return embedding, self.classifier(embedding)
 
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy in nats, summed over the batch, with the classifier's margin."""
+    def loss(self, logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Cross-entropy in nats, summed over the batch, with the classifier's margin; `class_weights` `(C,)`."""
         logits = at_least_float32(self.classifier.training_logits(logits, target))
-        return F.cross_entropy(logits, target, reduction="sum")
+        return F.cross_entropy(logits, target, weight=class_weights, reduction="sum")
 
 
 def make_head(kind: str, input_dim: int, projection_dim: int, n_classes: int, scale: float, margin: float):

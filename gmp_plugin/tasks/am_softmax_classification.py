@@ -4,17 +4,15 @@ from dataclasses import dataclass
 
 from fairseq.tasks import register_task
 
-from .speech_task import SpeechTask, SpeechTaskConfig
+from .utterance_task import UtteranceTask, UtteranceTaskConfig
 
 
 @dataclass
-class AMSoftmaxClassificationConfig(SpeechTaskConfig):
+class AMSoftmaxClassificationConfig(UtteranceTaskConfig):
     pass
 
 
 @register_task("am_softmax_classification", dataclass=AMSoftmaxClassificationConfig)
-class AMSoftmaxClassificationTask(SpeechTask):
+class AMSoftmaxClassificationTask(UtteranceTask):
     stage = "am_softmax_classification"
-
-    def targets(self, split, manifest):
-        return {"class_labels": self.class_labels(split, manifest, ("emotion",))}
+    kinds = ("emotion",)

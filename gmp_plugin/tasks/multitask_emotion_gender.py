@@ -4,17 +4,15 @@ from dataclasses import dataclass
 
 from fairseq.tasks import register_task
 
-from .speech_task import SpeechTask, SpeechTaskConfig
+from .utterance_task import UtteranceTask, UtteranceTaskConfig
 
 
 @dataclass
-class MultitaskEmotionGenderConfig(SpeechTaskConfig):
+class MultitaskEmotionGenderConfig(UtteranceTaskConfig):
     pass
 
 
 @register_task("multitask_emotion_gender", dataclass=MultitaskEmotionGenderConfig)
-class MultitaskEmotionGenderTask(SpeechTask):
+class MultitaskEmotionGenderTask(UtteranceTask):
     stage = "multitask_emotion_gender"
-
-    def targets(self, split, manifest):
-        return {"class_labels": self.class_labels(split, manifest, ("emotion", "gender"))}
+    kinds = ("emotion", "gender")

@@ -1,10 +1,12 @@
 """What the three stages' tasks share: manifests, state that travels in checkpoints, figures."""
 
+import functools
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask
@@ -27,6 +29,9 @@ class SpeechTaskConfig(FairseqDataclass):
         default=None, metadata={"help": "crop longer recordings to this many samples (whole utterances when unset)"}
     )
     random_crop: bool = field(default=True, metadata={"help": "crop training parts at random, else at the start"})
+    cache_gb: float = field(
+        default=2.0, metadata={"help": "keep the decoded audio of a split in memory, if it is not more than this"}
+    )
     seed: int = II("common.seed")
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
     save_dir: str = II("checkpoint.save_dir")
@@ -91,6 +96,13 @@ class SpeechTask(FairseqTask):
             for kind in kinds
         }
 
+    @functools.cache  # noqa: B019  (a task lives as long as its process)
+    def balanced_weights(self, kind: str) -> torch.Tensor:
+        """Weight of each class, `(C,)`: N / (C n_c) over the training part, so that the mean weight is 1."""
+        labels = self.class_labels("train", Manifest.read(self.folder() / "train.tsv"), (kind,))[kind]
+        counts = np.bincount(labels, minlength=len(self.names(kind)))
+        return torch.tensor(len(labels) / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+
     def add_provenance(self, *entries: dict) -> None:
         self.state.merge_state_dict({"provenance": provenance.merge(self.state.provenance, entries)})
 
@@ -103,12 +115,13 @@ class SpeechTask(FairseqTask):
                 random_crop=self.cfg.random_crop and split == "train",
                 shuffle=split == "train",
                 seed=self.cfg.seed,
+                cache_bytes=int(self.cfg.cache_gb * 1e9),
                 **self.targets(split, manifest),
             )
             self.add_provenance(provenance.entry(self.stage, split, manifest))
 
     def targets(self, split: str, manifest: Manifest) -> dict:
-        """`class_labels` or `frame_labels` for `SpeechDataset`."""
+        """The targets of a split, as arguments of `SpeechDataset`."""
         raise NotImplementedError
 
     def build_model(self, cfg, from_checkpoint: bool = False):

@@ -92,6 +92,29 @@ def test_batches_hold_utterances_of_similar_length():
     assert padded / lengths.sum() < 1.15
 
 
+def test_audio_in_memory_is_the_audio_on_disk(manifest, write_audio):
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    soundfile.write(manifest.audio_path(2), 0.1 * rng.standard_normal(manifest.n_samples[2]), 16_000, subtype="FLOAT")
+    kept, read = SpeechDataset(manifest, cache_bytes=10**9), SpeechDataset(manifest)
+    assert read.cache is None and len(kept.cache) == 8
+    assert [wave.dtype for wave in kept.cache[1:3]] == [torch.int16, torch.float32]
+    for i in range(8):
+        assert torch.equal(kept[i]["source"], read[i]["source"])
+        assert torch.equal(kept[i]["source"], read_audio(manifest, i))
+    assert SpeechDataset(manifest, cache_bytes=1000).cache is None
+
+
+def test_balanced_sampling_draws_every_class_equally_often(manifest):
+    classes = np.array([0, 0, 0, 0, 0, 0, 1, 2])
+    dataset = SpeechDataset(manifest, balance=classes)
+    drawn = classes[dataset.ordered_indices()]
+    assert np.bincount(drawn).tolist() == [3, 3, 3]
+    epochs = np.concatenate([dataset.ordered_indices() for _ in range(20)])
+    assert set(epochs) == set(range(8))
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

@@ -120,6 +120,42 @@ def test_stage2_scale_weights(km_labels):
         build_with(pred_masked_weight=0.0)
 
 
+def test_stage2_label_smoothing_in_training_alone(km_labels):
+    task, model, criterion = build(
+        "multiscale_label_pretraining", km_labels, criterion={"label_smoothing": 0.1, "feature_penalty_weight": 0.0}
+    )
+    sample = batch(task)
+    with torch.no_grad():
+        output = model(**sample["net_input"])
+        masked = output["masked"]
+        logits = model.prediction(output["x"][masked])
+        expected = {
+            smoothing: sum(
+                F.cross_entropy(z, y[masked], reduction="sum", label_smoothing=smoothing)
+                for z, y in zip(logits, sample["frame_labels"], strict=True)
+            ).item()
+            for smoothing in (0.0, 0.1)
+        }
+        assert criterion.train()(model, sample)[0].item() == pytest.approx(expected[0.1], rel=1e-6)
+        assert criterion.eval()(model, sample)[0].item() == pytest.approx(expected[0.0], rel=1e-6)
+
+
+def test_balanced_class_weights(fold):
+    (fold / "train.emotion").write_text("angry\n" * 5 + "happy\nneutral\nsad\n")
+    task, model, criterion = build(
+        "am_softmax_classification", {"data": str(fold)}, criterion={"class_weights": "balanced"}
+    )
+    sample = batch(task)
+    weights = torch.tensor([8 / 20, 2.0, 2.0, 2.0])
+    torch.testing.assert_close(task.balanced_weights("emotion"), weights)
+    with torch.no_grad():
+        logits = model(**sample["net_input"])["emotion"] - 6 * F.one_hot(sample["emotion"], 4)
+        losses = F.cross_entropy(logits, sample["emotion"], reduction="none")
+        weighted = (weights[sample["emotion"]] * losses).sum().item()
+        assert criterion.train()(model, sample)[0].item() == pytest.approx(weighted, rel=1e-5)
+        assert criterion.eval()(model, sample)[0].item() == pytest.approx(losses.sum().item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("head", ["am_softmax", "cross_entropy"])
 def test_stage3_loss(fold, head):
     task, model, criterion = build("am_softmax_classification", {"data": str(fold)}, {"head": head})

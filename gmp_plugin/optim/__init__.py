@@ -1,0 +1,3 @@
+"""fairseq optimisers."""
+
+from . import fused_adam  # noqa: F401

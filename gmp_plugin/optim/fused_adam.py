@@ -1,0 +1,40 @@
+"""Adam as fairseq's `adam`, by torch's fused kernels on CPU and GPU."""
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any, List
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim import FairseqOptimizer, register_optimizer
+from omegaconf import II
+
+
+@dataclass
+class FusedAdamConfig(FairseqDataclass):
+    adam_betas: Any = field(default="(0.9,0.999)", metadata={"help": "betas for Adam"})
+    adam_eps: float = field(default=1e-8, metadata={"help": "epsilon for Adam"})
+    weight_decay: float = field(default=0.0, metadata={"help": "decoupled weight decay, as AdamW"})
+    lr: List[float] = II("optimization.lr")
+
+
+@register_optimizer("fused_adam", dataclass=FusedAdamConfig)
+class FusedAdam(FairseqOptimizer):
+    """`torch.optim.AdamW(fused=True)`: the update of fairseq's `adam`, one pass over all parameters.
+
+    fairseq's own is a Python loop over tensors on a CPU, and needs apex to be fused on a GPU.
+    """
+
+    def __init__(self, cfg: FusedAdamConfig, params):
+        super().__init__(cfg)
+        self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
+
+    @property
+    def optimizer_config(self) -> dict:
+        betas = self.cfg.adam_betas
+        return {
+            "lr": self.cfg.lr[0],
+            "betas": ast.literal_eval(betas) if isinstance(betas, str) else tuple(betas),
+            "eps": self.cfg.adam_eps,
+            "weight_decay": self.cfg.weight_decay,
+        }

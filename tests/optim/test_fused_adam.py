@@ -1,0 +1,30 @@
+import pytest
+import torch
+from fairseq.optim.adam import FairseqAdam
+from omegaconf import OmegaConf
+
+from gmp_plugin.optim.fused_adam import FusedAdam
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_same_updates_as_fairseqs_adam(weight_decay):
+    cfg = OmegaConf.create(
+        {
+            "adam_betas": "(0.9,0.98)", "adam_eps": 1e-6, "weight_decay": weight_decay, "lr": [0.01],
+            "use_old_adam": False, "fp16_adam_stats": False, "tpu": False,
+        }
+    )  # fmt: skip
+    torch.manual_seed(0)
+    start = [torch.randn(7, 5), torch.randn(11)]
+    results = []
+    for kind in (FairseqAdam, FusedAdam):
+        params = [torch.nn.Parameter(p.clone()) for p in start]
+        optimizer = kind(cfg, params)
+        for step in range(20):
+            for i, p in enumerate(params):
+                p.grad = torch.sin(p.detach() * (step + 1) + i)
+            optimizer.step()
+        results.append(params)
+    for stock, ours in zip(*results, strict=True):
+        # Both in float32; the two put the bias corrections in another order.
+        torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
