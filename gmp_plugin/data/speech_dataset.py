@@ -137,11 +137,11 @@ class SpeechDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> np.ndarray:
-        """Long to short; when shuffling, in random order among lengths within 10 %."""
+        """Long to short; when shuffling, in random order among lengths within 5 %."""
         if not self.shuffle:
             return np.argsort(-self.sizes, kind="stable")
         drawn = np.random.permutation(len(self)) if self.balance is None else self.draw_balanced()
-        bucket = np.floor(np.log(self.sizes[drawn]) / np.log(1.1))
+        bucket = np.floor(np.log(self.sizes[drawn]) / np.log(1.05))
         return drawn[np.argsort(-bucket, kind="stable")]
 
     def draw_balanced(self) -> np.ndarray:
