@@ -24,10 +24,29 @@ def hubert_config(settings: dict) -> HubertConfig:
     if unknown:
         raise UserError(f"model.hubert: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     cfg = OmegaConf.merge(OmegaConf.structured(HubertConfig), {"label_rate": frames.FRAME_RATE}, settings)
-    # fairseq evaluates this string as Python; one from a stranger's checkpoint must be arithmetic only.
-    if not re.fullmatch(r"[\d\s()\[\],+*]+", cfg.conv_feature_layers) or "**" in cfg.conv_feature_layers:
-        raise UserError(f"conv_feature_layers is {cfg.conv_feature_layers!r}; expected a list of (dim, kernel, stride)")
+    conv_layers(cfg.conv_feature_layers)
+    if cfg.layer_type != "transformer" or cfg.conv_pos_batch_norm:
+        raise UserError(
+            f"model.hubert: layer_type {cfg.layer_type!r}, conv_pos_batch_norm {cfg.conv_pos_batch_norm}: expected "
+            "'transformer' and False (a batch norm makes features depend on the batch)"
+        )
     return cfg
+
+
+def conv_layers(text: str) -> list[tuple[int, int, int]]:
+    """`(dim, kernel, stride)` of each convolution, from fairseq's setting `conv_feature_layers`.
+
+    fairseq evaluates that string as Python; one from a stranger's checkpoint must be arithmetic only.
+    """
+    if not re.fullmatch(r"[\d\s()\[\],+*]+", text) or "**" in text:
+        raise UserError(f"conv_feature_layers is {text!r}; expected a list of (dim, kernel, stride)")
+    return eval(text)
+
+
+def backbone_settings(cfg: HubertConfig) -> dict:
+    """Plain settings to keep in a checkpoint, from which `hubert_config` makes the same model again."""
+    settings = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return {k: v for k, v in settings.items() if k not in ("_name", "label_rate") and v is not None}
 
 
 class HubertBackbone(HubertModel):
@@ -52,7 +71,7 @@ class HubertBackbone(HubertModel):
         self.normalize = normalize
         self.mask_seed, self.min_masks = mask_seed, min_masks
         self.num_updates = 0
-        self.kernels_strides = tuple((k, s) for _, k, s in eval(cfg.conv_feature_layers))  # as fairseq does
+        self.kernels_strides = tuple((k, s) for _, k, s in conv_layers(cfg.conv_feature_layers))
         if self.feature_grad_mult == 0:
             self.feature_extractor.requires_grad_(False)
 
