@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from fairseq.models.hubert.hubert import HubertConfig
 
 from ..errors import UserError
@@ -17,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 # Tensors of fairseq's pretraining that are not the backbone's: HuBERT's and wav2vec 2.0's.
 PRETRAINING_HEAD = (
-    "final_proj.", "label_embs_concat", "target_glu.", "quantizer.", "project_q.", "input_quantizer.", "_codebook_indices",
+    "final_proj.", "label_embs_concat", "target_glu.", "quantizer.", "project_q.", "input_quantizer.",
+    "_codebook_indices",
 )  # fmt: skip
 PREFIX = "hubert."  # of the backbone's parameters in our stage models
 FINETUNED_PREFIX = "w2v_encoder.w2v_model."  # in fairseq's fine-tuned models

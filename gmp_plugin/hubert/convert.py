@@ -9,25 +9,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from .. import frames
-from ..errors import UserError
 from ..files import atomic_path, atomic_text, refuse_existing
-from .backbone import HubertBackbone, hubert_config
+from .backbone import hubert_config
 from .checkpoint import HubertCheckpoint
 from .huggingface import PROVENANCE, from_settings, hf_state_dict
-
-
-def check(checkpoint: HubertCheckpoint) -> None:
-    """Raise `UserError` unless the tensors are those of the architecture, name by name and shape by shape."""
-    with torch.device("meta"):
-        wanted = HubertBackbone(hubert_config(checkpoint.settings)).state_dict()
-    found = checkpoint.state_dict
-    wrong = sorted(wanted.keys() ^ found.keys())
-    wrong += [k for k in wanted.keys() & found.keys() if wanted[k].shape != found[k].shape]
-    if wrong:
-        raise UserError(
-            f"{checkpoint.path}: {len(wrong)} tensors are missing, unknown or of another shape than the settings say, "
-            f"first {wrong[0]}"
-        )
 
 
 def write_fairseq(checkpoint: HubertCheckpoint, path, force: bool = False) -> None:
@@ -38,7 +23,7 @@ def write_fairseq(checkpoint: HubertCheckpoint, path, force: bool = False) -> No
     fine-tuning), so the file serves feature extraction and fine-tuning.
     """
     refuse_existing(path, force=force)
-    check(checkpoint)
+    checkpoint.build()  # every tensor there, and of the right shape
     cfg = hubert_config({**checkpoint.settings, "final_dim": 0, "untie_final_proj": False, "target_glu": False})
     task = OmegaConf.structured(
         HubertPretrainingConfig(
@@ -52,10 +37,13 @@ def write_fairseq(checkpoint: HubertCheckpoint, path, force: bool = False) -> No
     }
     state = {
         "args": None,
-        "cfg": {"model": {**_plain(cfg), "_name": "hubert"}, "task": {**_plain(task), "_name": "hubert_pretraining"}},
+        "cfg": {"model": _plain(cfg, "hubert"), "task": _plain(task, "hubert_pretraining")},
         "model": {**checkpoint.state_dict, **head},
         "task_state": {"dictionaries": [None], "provenance": checkpoint.provenance},
-        "optimizer_history": [],
+        # fairseq's upgrade of old files looks for these; nothing was trained here
+        "optimizer_history": [
+            {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {"best": None}, "num_updates": 0}
+        ],
         "extra_state": {},
     }
     with atomic_path(path) as temporary:
@@ -66,7 +54,7 @@ def write_huggingface(checkpoint: HubertCheckpoint, folder, force: bool = False)
     """A folder for `transformers.HubertModel.from_pretrained`: weights, configurations, model card."""
     folder = Path(folder)
     refuse_existing(folder, force=force)
-    check(checkpoint)
+    checkpoint.build()  # every tensor there, and of the right shape
     config = from_settings(checkpoint.settings, checkpoint.state_dict, checkpoint.path)
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
@@ -79,11 +67,11 @@ def write_huggingface(checkpoint: HubertCheckpoint, folder, force: bool = False)
         "sampling_rate": frames.SAMPLE_RATE,
     }
     tensors = hf_state_dict(checkpoint.state_dict, checkpoint.settings)
-    metadata = {"format": "pt", PROVENANCE: json.dumps(checkpoint.provenance)}
     with atomic_path(folder / "model.safetensors") as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
     for name, content in (
         ("README.md", model_card(checkpoint, config)),
+        (PROVENANCE, json.dumps(checkpoint.provenance)),
         ("preprocessor_config.json", _json(preprocessor)),
         ("config.json", _json(config)),
     ):
@@ -147,5 +135,5 @@ def _json(content: dict) -> str:
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
-def _plain(cfg) -> dict:
-    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True) if OmegaConf.is_config(cfg) else dict(cfg)
+def _plain(cfg, name: str) -> dict:
+    return {**OmegaConf.to_container(cfg, resolve=True, enum_to_str=True), "_name": name}

@@ -100,11 +100,9 @@ def self_attention(attention: nn.Module, x: Tensor, packing: Packing) -> Tensor:
 
 def _feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
     x = linear(layer.fc1, x)
-    if layer.activation_fn is utils.get_activation_fn("gelu"):
-        x = gelu(x)  # fairseq's own goes through float32, which costs two copies in bf16
-    else:
-        x = layer.activation_fn(x)
-    return linear(layer.fc2, layer.dropout2(x))
+    # fairseq's own GELU goes through float32, which costs two copies in bf16.
+    activation = gelu if layer.activation_fn is utils.get_activation_fn("gelu") else layer.activation_fn
+    return linear(layer.fc2, layer.dropout2(activation(x)))
 
 
 def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import frames
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 MODEL_TYPES = ("hubert", "wav2vec2")
-PROVENANCE = "gmp_provenance"  # in the metadata of our safetensors
+PROVENANCE = "provenance.json"  # beside the weights, in folders that we wrote
 
 # fairseq setting -> (transformers' name, transformers' default, which its config files leave out)
 SETTINGS = {
@@ -155,9 +156,9 @@ def read_huggingface(path, trust: bool = False) -> tuple[dict, bool, dict, list,
     weights = next((file for file in weights if file.is_file()), None)
     if weights is None:
         raise UserError(f"{folder} has no weights: expected {' or '.join(WEIGHTS)} (sharded ones: save as one file)")
-    tensors, metadata = _tensors(weights, trust)
-    provenance = json.loads(metadata.get(PROVENANCE, "[]"))
-    return settings, _normalize(folder), fairseq_state_dict(tensors, settings, weights), provenance, weights
+    state_dict = fairseq_state_dict(_tensors(weights, trust), settings, weights)
+    provenance = _json(folder / PROVENANCE, list) if (folder / PROVENANCE).is_file() else []
+    return settings, _normalize(folder), state_dict, provenance, weights
 
 
 def _normalize(folder: Path) -> bool:
@@ -177,29 +178,27 @@ def _normalize(folder: Path) -> bool:
     return bool(found.get("do_normalize", True))
 
 
-def _tensors(weights: Path, trust: bool) -> tuple[dict, dict]:
-    """Tensors and metadata of a weight file; safetensors whatever its name, if it is one."""
+def _tensors(weights: Path, trust: bool) -> dict:
     if weights.suffix == ".safetensors":
         try:
-            with safe_open(weights, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return load_file(weights)
         except SafetensorError as error:
             raise UserError(f"{weights} is damaged or no safetensors file: {error}") from None
     tensors = load_pickle(weights, trust)
     if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
         raise UserError(f"{weights} holds no weights: expected a dict of tensors, as transformers writes it")
-    return tensors, {}
+    return tensors
 
 
-def _json(path: Path) -> dict:
+def _json(path: Path, kind: type = dict):
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected a folder in Hugging Face layout")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected a JSON object, found a {type(found).__name__}")
+    if not isinstance(found, kind):
+        raise UserError(f"{path}: expected a JSON {kind.__name__}, found a {type(found).__name__}")
     return found
 
 
