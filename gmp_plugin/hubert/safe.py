@@ -46,8 +46,11 @@ def load_pickle(path, trust: bool = False):
     what = f"the type {found[1]}" if found else "more than tensors and plain containers"
     if trust:
         logger.warning(f"LOADING {path} WITHOUT SAFETY, as you asked: it holds {what}, and may run any code")
-        # The only place without safe loading: the user said, for this file, that its author is trusted.
-        return torch.load(path, map_location="cpu", weights_only=False)
+        try:
+            # The only place without safe loading: the user said, for this file, that its author is trusted.
+            return torch.load(path, map_location="cpu", weights_only=False)
+        except pickle.UnpicklingError as error:
+            raise UserError(f"checkpoint {path} is damaged or no torch file: {error}") from None
     raise UserError(
         f"checkpoint {path} cannot be loaded safely: it needs {what}, and a file that does may run code. "
         "Expected tensors, plain containers and fairseq's dictionaries. If you trust its author, convert it once: "
