@@ -3,7 +3,6 @@
 import re
 
 import torch
-import torch.nn.functional as F
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.modules import GradMultiply
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
@@ -13,7 +12,7 @@ from torch import Tensor
 from .. import frames
 from ..errors import UserError
 from .convolution import convolve, normalize_clips
-from .encoder import Packing, encode, linear
+from .encoder import Packing, encode, layer_norm, linear
 from .masking import span_mask
 
 
@@ -119,10 +118,7 @@ class HubertBackbone(HubertModel):
         features = self.convolve(source, n_samples)
         packing = Packing.of(n_frames, features.size(1))
         features = packing.pack(features)
-        x = F.layer_norm(features, (self.embed,), self.layer_norm.weight, self.layer_norm.bias, self.layer_norm.eps)
-        if self.post_extract_proj is not None:
-            x = linear(self.post_extract_proj, x)
-        x = self.dropout_input(x)
+        x = self.dropout_input(self.project(features))
         mask_indices = None
         if mask:
             x, mask_indices = self.mask(x, packing, n_frames, ids)
@@ -140,6 +136,11 @@ class HubertBackbone(HubertModel):
         if self.feature_grad_mult not in (0.0, 1.0):
             x = GradMultiply.apply(x, self.feature_grad_mult)
         return x.transpose(1, 2)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Convolutional features `(M, C)` to the transformer's size, `(M, D)`."""
+        x = layer_norm(self.layer_norm, features)
+        return x if self.post_extract_proj is None else linear(self.post_extract_proj, x)
 
     def mask(self, x: Tensor, packing: Packing, n_frames: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Replace spans of the frames `x` `(M, D)` by the mask embedding, and spans of channels by zeros.

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import frames
-from .encoder import gelu
+from .encoder import gelu, layer_norm
 
 # As `F.layer_norm` in fairseq's datasets. transformers' feature extractor adds 1e-7 instead, which
 # shows on quiet recordings only; the weights were pretrained with this one, and the same weights
@@ -38,17 +38,13 @@ def convolve(extractor: nn.Module, source: Tensor, n_samples: Tensor) -> Tensor:
             continue
         x = dropout(_conv(conv, x))
         if norm:  # layer norm over channels, between two transpositions
-            x = _layer_norm(norm[0][1], x.transpose(1, 2)).transpose(1, 2)
+            x = layer_norm(norm[0][1], x.transpose(1, 2)).transpose(1, 2)
         x = gelu(x)
     return x
 
 
 def _conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
     return F.conv1d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride)
-
-
-def _layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_samples: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def encode(encoder: nn.Module, x: Tensor, packing: Packing, n_layers: int | None
     """
     x = x + packing.pack(encoder.pos_conv(packing.unpack(x).transpose(1, 2)).transpose(1, 2))
     if not encoder.layer_norm_first:
-        x = _norm(x, encoder.layer_norm)
+        x = layer_norm(encoder.layer_norm, x)
     x = F.dropout(x, encoder.dropout, encoder.training)
     for layer in islice(encoder.layers, n_layers):
         # torch's generator and not numpy's, as in fairseq: the trainer seeds it for every update.
@@ -66,19 +66,19 @@ def encode(encoder: nn.Module, x: Tensor, packing: Packing, n_layers: int | None
         else:
             x = transformer_layer(layer, x, packing)
     if encoder.layer_norm_first and n_layers is None:
-        x = _norm(x, encoder.layer_norm)
+        x = layer_norm(encoder.layer_norm, x)
     return x
 
 
 def transformer_layer(layer: nn.Module, x: Tensor, packing: Packing) -> Tensor:
     """fairseq's `TransformerSentenceEncoderLayer` on packed frames `(M, D)`."""
     if layer.layer_norm_first:
-        x = x + layer.dropout1(self_attention(layer.self_attn, _norm(x, layer.self_attn_layer_norm), packing))
-        return x + layer.dropout3(_feed_forward(layer, _norm(x, layer.final_layer_norm)))
+        x = x + layer.dropout1(self_attention(layer.self_attn, layer_norm(layer.self_attn_layer_norm, x), packing))
+        return x + layer.dropout3(_feed_forward(layer, layer_norm(layer.final_layer_norm, x)))
     x = x + layer.dropout1(self_attention(layer.self_attn, x, packing))
-    x = _norm(x, layer.self_attn_layer_norm)
+    x = layer_norm(layer.self_attn_layer_norm, x)
     x = x + layer.dropout3(_feed_forward(layer, x))
-    return _norm(x, layer.final_layer_norm)
+    return layer_norm(layer.final_layer_norm, x)
 
 
 def self_attention(attention: nn.Module, x: Tensor, packing: Packing) -> Tensor:
@@ -105,7 +105,7 @@ def _feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
     return linear(layer.fc2, layer.dropout2(activation(x)))
 
 
-def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 

@@ -86,6 +86,26 @@ def test_gradients_do_not_depend_on_padding():
         assert (a - b).norm() <= 1e-4 * b.norm() + 1e-4
 
 
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "dropout_input": 0.0}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*NO_DROPOUT, "encoder_layerdrop"])
+@pytest.mark.parametrize("size", ARCHITECTURES)
+def test_each_dropout_is_where_fairseq_has_it(name, size):
+    """Probability 1 takes chance away: a dropped value is zero in both models."""
+    settings = {**ARCHITECTURES[size], **NO_DROPOUT}
+    stock, state = stock_hubert({**settings, name: 1.0})
+    ours = HubertBackbone(hubert_config({**settings, name: 1.0}))
+    ours.load_state_dict({k: v for k, v in state["model"].items() if k in ours.state_dict()})
+    wave = torch.randn(2, 3000)
+    expected = stock.train().extract_features(wave, mask=False)[0]
+    found = ours.train()(wave)["x"]
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert (found - ours.eval()(wave)["x"]).abs().max() > 1e-3
+    torch.testing.assert_close(ours(wave)["x"], stock.eval().extract_features(wave, mask=False)[0], **CLOSE)
+
+
 def test_normalisation_is_fairseqs(pair):
     stock, ours = pair
     ours.normalize = True
