@@ -140,6 +140,6 @@ class _OneDnnLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
-        grad_x = _onednn(grad, weight.t().contiguous()) if ctx.needs_input_grad[0] else None
-        grad_weight = _onednn(grad.t().contiguous(), x.t().contiguous()) if ctx.needs_input_grad[1] else None
+        grad_x = _onednn(grad, weight.t()) if ctx.needs_input_grad[0] else None
+        grad_weight = _onednn(grad.t(), x.t()) if ctx.needs_input_grad[1] else None
         return grad_x, grad_weight, grad.sum(0) if ctx.needs_input_grad[2] else None
