@@ -10,9 +10,11 @@ Example:
 
 import argparse
 import json
+import logging
 import platform
 import statistics
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -117,8 +119,8 @@ def max_error(a: list, b: list) -> float:
 
 
 def measure(device: str, quick: bool) -> list[dict]:
-    equal, mixed, train = ([2] * 2, [0.5, 1, 2], [1] * 2) if quick else ([10] * 4, [0.5, 1, 2, 3, 4, 5, 7, 10], [5] * 4)
-    rounds = 3 if quick else 7
+    equal, mixed, train = ([1.5] * 2, [0.5, 1, 1.5], [1] * 2) if quick else ([5] * 4, [0.5, 1, 2, 3, 4, 8], [4] * 2)
+    rounds = 2 if quick else 5
     rows = []
     for name, dtype in DTYPES.items():
         model = models(dtype, device)
@@ -166,7 +168,14 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short clips, few rounds, nothing written")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads (default: torch's; fewer than the cores if others work)"
+    )
     args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    logging.disable(logging.WARNING)  # fairseq prints its configuration
+    warnings.filterwarnings("ignore")
     rows = measure(args.device, args.quick)
     if not args.quick:
         packages = ("torch", "fairseq-fixed", "transformers")

@@ -116,8 +116,7 @@ class HubertBackbone(HubertModel):
                 f"({frames.RECEPTIVE_FIELD} samples, 25 ms)"
             )
         features = self.convolve(source, n_samples)
-        packing = Packing.of(n_frames, features.size(1))
-        features = packing.pack(features)
+        packing = Packing.of(n_frames, frames.n_frames(source.size(1), self.kernels_strides))
         x = self.dropout_input(self.project(features))
         mask_indices = None
         if mask:
@@ -128,14 +127,14 @@ class HubertBackbone(HubertModel):
         return {"x": x, "n_frames": n_frames, "mask_indices": mask_indices, "features_pen": features_pen}
 
     def convolve(self, source: Tensor, n_samples: Tensor) -> Tensor:
-        """Convolutional features `(B, T, C)` of audio `(B, N)`; frames past a clip's end are not meaningful."""
+        """Convolutional features of audio `(B, N)`: of the valid frames alone, `(M, C)`."""
         if self.normalize:
             source = normalize_clips(source, n_samples)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_mult > 0):
             x = convolve(self.feature_extractor, source, n_samples)
         if self.feature_grad_mult not in (0.0, 1.0):
             x = GradMultiply.apply(x, self.feature_grad_mult)
-        return x.transpose(1, 2)
+        return x
 
     def project(self, features: Tensor) -> Tensor:
         """Convolutional features `(M, C)` to the transformer's size, `(M, D)`."""

@@ -1,5 +1,7 @@
 """HuBERT's convolutional encoder over fairseq's own modules, exact in padded batches."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,25 +28,48 @@ def normalize_clips(source: Tensor, n_samples: Tensor) -> Tensor:
 
 
 def convolve(extractor: nn.Module, source: Tensor, n_samples: Tensor) -> Tensor:
-    """fairseq's `ConvFeatureExtractionModel`: audio `(B, N)` -> features `(B, C, T)`.
+    """fairseq's `ConvFeatureExtractionModel`: audio `(B, N)` -> features of the valid frames, `(M, C)`.
 
-    Frames past a clip's end are not meaningful. The audio itself is never rounded to bf16: the first
-    convolution's input stays float32 in models and under autocast of lower precision.
+    M is the sum of the clips' frames, clip after clip. Clips of different lengths lie in one row,
+    one after the other, so that padding is not computed. The audio itself is never rounded to bf16
+    before the group norm.
     """
-    x = source.float()[:, None]
-    for conv, dropout, *norm, _ in extractor.conv_layers:
-        if norm and isinstance(norm[0], nn.GroupNorm):
-            x = gelu(dropout(conv_group_norm(conv, norm[0], x[:, 0], n_samples)))
-            continue
-        x = dropout(_conv(conv, x))
+    x, blocks = source.float()[:, None], list(extractor.conv_layers)
+    if isinstance(blocks[0][2], nn.GroupNorm):
+        conv, dropout, norm, _ = blocks.pop(0)
+        x = gelu(dropout(conv_group_norm(conv, norm, x[:, 0], n_samples)))
+        n_samples = frames.n_frames(n_samples, (_kernel_stride(conv),))
+    lengths, kernels_strides = n_samples.tolist(), [_kernel_stride(block[0]) for block in blocks]
+    index = None
+    if len(set(lengths)) > 1:
+        x, index = _one_row(x, lengths, kernels_strides)
+    for conv, dropout, *norm, _ in blocks:
+        x = dropout(F.conv1d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride))
         if norm:  # layer norm over channels, between two transpositions
             x = layer_norm(norm[0][1], x.transpose(1, 2)).transpose(1, 2)
         x = gelu(x)
-    return x
+    if index is not None:
+        return x[0].t().index_select(0, index)
+    return x[:, :, : frames.n_frames(lengths[0], kernels_strides)].transpose(1, 2).flatten(0, 1)
 
 
-def _conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    return F.conv1d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride)
+def _one_row(x: Tensor, lengths: list[int], kernels_strides) -> tuple[Tensor, Tensor]:
+    """The clips of `(B, C, T)` as one `(1, C, T')`, and where their output frames will be, `(M,)`.
+
+    Each clip begins at a multiple of all the strides together, where an output frame begins.
+    """
+    hop = math.prod(stride for _, stride in kernels_strides)
+    pieces, index, start = [], [], 0
+    for row, n in zip(x, lengths, strict=True):
+        gap = -n % hop
+        pieces += [row[:, :n], row.new_zeros(row.size(0), gap)]
+        index.append(start // hop + torch.arange(frames.n_frames(n, kernels_strides)))
+        start += n + gap
+    return torch.cat(pieces, 1)[None], torch.cat(index).to(x.device)
+
+
+def _kernel_stride(conv: nn.Conv1d) -> tuple[int, int]:
+    return conv.kernel_size[0], conv.stride[0]
 
 
 def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_samples: Tensor) -> Tensor:
@@ -61,7 +86,7 @@ def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_sampl
     Returns:
         `(B, C, T)` in the dtype of the model or of autocast.
     """
-    (kernel,), (stride,) = conv.kernel_size, conv.stride
+    kernel, stride = _kernel_stride(conv)
     n_frames = frames.n_frames(n_samples, ((kernel, stride),))
     windows = source.unfold(1, kernel, stride)  # (B, T, k)
     valid = torch.arange(windows.size(1), device=source.device) < n_frames[:, None]

@@ -55,6 +55,11 @@ def test_what_lies_in_the_padding_does_not_matter(tiny):
     zeros = tiny(clips, lengths)["x"]
     clips[1, 3000:] = 100.0
     assert tiny(clips, lengths)["x"].equal(zeros)
+    # one clip, and a batch whose clips all end before the tensor does
+    for source, n in ((clips[1:], lengths[1:]), (clips.expand(2, -1)[[1, 1]], lengths[[1, 1]])):
+        x = tiny(source, n)["x"]
+        assert x.shape[1] == n_frames(7000)
+        torch.testing.assert_close(x, zeros[1:].expand_as(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -3,6 +3,16 @@
 Tolerances: all three do the same float32 operations, but sum them in other orders (matrix products
 by other libraries, group norm statistics in float64 here, fused attention). One operation on values
 of size 1 differs by some 1e-6; through the model that grows to a few 1e-6 at features of size 1 to 4.
+Maximum errors found, to fairseq and to transformers:
+
+| | base | large |
+|---|---|---|
+| convolutions | 1.4e-6 | 2.4e-6 |
+| projection | 1.2e-6 | 1.1e-6 |
+| positional convolution | 0 | 0 |
+| a layer | 1.7e-6 | 2.6e-6 |
+| whole model | 3.9e-6 | 3.5e-6 |
+| whole model, masked | 4.6e-6 | 3.2e-6 |
 """
 
 import copy
@@ -71,11 +81,16 @@ def close(ours, *others, **tolerance):
 @torch.inference_mode()
 def test_convolutions(trio, wave):
     stock, ours, hf = trio
-    n_samples = torch.tensor([8000, 8000])
-    close(convolve(ours.feature_extractor, wave, n_samples), stock.feature_extractor(wave), hf.feature_extractor(wave))
+
+    def convolved(source):
+        return (
+            convolve(ours.feature_extractor, source, torch.tensor([8000, 8000])).unflatten(0, (2, 24)).transpose(1, 2)
+        )
+
+    close(convolved(wave), stock.feature_extractor(wave), hf.feature_extractor(wave))
     # A recording with an offset: fairseq's own float32 group norm loses digits there, a float64 one does not.
     expected = copy.deepcopy(stock.feature_extractor).double()(wave.double() + 0.5)
-    close(convolve(ours.feature_extractor, wave + 0.5, n_samples), expected.float(), atol=2e-5, rtol=1e-5)
+    close(convolved(wave + 0.5), expected.float(), atol=2e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
@@ -132,7 +147,8 @@ def test_whole_model(trio, wave, mask, monkeypatch):
 
 @pytest.mark.parametrize("mask", [False, True])
 def test_gradients(trio, wave, mask, monkeypatch):
-    """Of every parameter, in training mode; each within 1e-4 of its own norm: sums over 24 to 1600 steps."""
+    """Of every parameter, in training mode. Found: 2e-6 of a gradient's norm at most; 1e-7 where it is zero but for
+    rounding, as that of the keys' bias, to which a softmax is blind."""
     weights = torch.randn(2, 24, trio[1].dim, generator=torch.Generator().manual_seed(2)) / 100
     gradients = []
     for model, run in zip(trio, whole(trio, wave, mask, monkeypatch), strict=True):
@@ -146,7 +162,7 @@ def test_gradients(trio, wave, mask, monkeypatch):
     assert renamed.keys() == hf.keys()
     for found, expected in ((ours, stock), (renamed, hf)):
         for name, gradient in expected.items():
-            assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-5, name
+            assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6, name
 
 
 @torch.inference_mode()
