@@ -119,7 +119,7 @@ def max_error(a: list, b: list) -> float:
 
 
 def measure(device: str, quick: bool) -> list[dict]:
-    equal, mixed, train = ([1.5] * 2, [0.5, 1, 1.5], [1] * 2) if quick else ([5] * 4, [0.5, 1, 2, 3, 4, 8], [4] * 2)
+    equal, mixed, train = ([1.5] * 2, [0.5, 1, 1.5], [1] * 2) if quick else ([3] * 4, [0.5, 1, 2, 3, 5], [2] * 2)
     rounds = 2 if quick else 5
     rows = []
     for name, dtype in DTYPES.items():
@@ -168,9 +168,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short clips, few rounds, nothing written")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--threads", type=int, help="CPU threads (default: torch's; fewer than the cores if others work)"
-    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
