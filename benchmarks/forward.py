@@ -120,7 +120,7 @@ def max_error(a: list, b: list) -> float:
 
 def measure(device: str, quick: bool) -> list[dict]:
     equal, mixed, train = ([1.5] * 2, [0.5, 1, 1.5], [1] * 2) if quick else ([3] * 4, [0.5, 1, 2, 3, 5], [2] * 2)
-    rounds = 2 if quick else 5
+    rounds = 2 if quick else 3
     rows = []
     for name, dtype in DTYPES.items():
         model = models(dtype, device)

@@ -24,12 +24,13 @@ class Packing:
     shape: tuple[int, int]
     valid: Tensor  # bool (B, T)
     index: Tensor | None
+    n_frames: list[int]
 
     @classmethod
     def of(cls, n_frames: Tensor, max_frames: int) -> "Packing":
         valid = torch.arange(max_frames, device=n_frames.device) < n_frames[:, None]
         index = valid.flatten().nonzero()[:, 0]
-        return cls(tuple(valid.shape), valid, None if len(index) == valid.numel() else index)
+        return cls(tuple(valid.shape), valid, None if len(index) == valid.numel() else index, n_frames.tolist())
 
     def pack(self, x: Tensor) -> Tensor:
         """`(B, T, ...)` -> `(M, ...)`."""
@@ -83,19 +84,21 @@ def transformer_layer(layer: nn.Module, x: Tensor, packing: Packing) -> Tensor:
 
 def self_attention(attention: nn.Module, x: Tensor, packing: Packing) -> Tensor:
     """fairseq's `MultiheadAttention` on packed frames `(M, D)`, by torch's fused attention in training too."""
+    projected = [linear(p, x) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
+    dropout = attention.dropout_module.p if attention.training else 0.0
 
-    def heads(projection):
-        padded = packing.unpack(linear(projection, x))
-        return padded.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    def attend(*qkv, mask=None):  # each (B, T, D)
+        q, k, v = (y.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for y in qkv)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
-    attended = F.scaled_dot_product_attention(
-        heads(attention.q_proj),
-        heads(attention.k_proj),
-        heads(attention.v_proj),
-        attn_mask=None if packing.index is None else packing.valid[:, None, None],
-        dropout_p=attention.dropout_module.p if attention.training else 0.0,
-    )
-    return linear(attention.out_proj, packing.pack(attended.transpose(1, 2).flatten(2)))
+    if packing.index is None:
+        attended = packing.pack(attend(*map(packing.unpack, projected)))
+    elif x.device.type == "cpu":  # clip by clip costs less than attention over padding
+        clips = zip(*(y.split(packing.n_frames) for y in projected), strict=True)
+        attended = torch.cat([attend(*(y[None] for y in clip))[0] for clip in clips])
+    else:
+        attended = packing.pack(attend(*map(packing.unpack, projected), mask=packing.valid[:, None, None]))
+    return linear(attention.out_proj, attended)
 
 
 def _feed_forward(layer: nn.Module, x: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """A clip's features and its share of the gradient are the same alone and in any padded batch."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import TINY
@@ -10,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gmp_plugin.frames import n_frames
 from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
 from gmp_plugin.hubert.convolution import conv_group_norm
+from gmp_plugin.hubert.encoder import Packing, self_attention
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,17 @@ def test_any_lengths_in_any_order(tiny, lengths, seed):
     for i, clip in enumerate(clips):
         alone = tiny(clip[None])["x"][0]
         torch.testing.assert_close(together["x"][i, : len(alone)], alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_masked_attention_of_gpus_gives_what_clip_by_clip_gives(tiny):
+    """The branch for other devices, on the CPU: a device that only says it is another."""
+    attention = tiny.encoder.layers[0].self_attn
+    packing = Packing.of(torch.tensor([9, 4, 1]), 9)
+    x = torch.randn(14, tiny.dim)
+    elsewhere = x.as_subclass(type("Elsewhere", (torch.Tensor,), {"device": SimpleNamespace(type="elsewhere")}))
+    expected = self_attention(attention, x, packing)
+    torch.testing.assert_close(self_attention(attention, elsewhere, packing).as_subclass(torch.Tensor), expected)
 
 
 @torch.inference_mode()
