@@ -3,7 +3,6 @@
 import re
 
 import torch
-import torch.nn.functional as F
 from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.modules import GradMultiply
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
@@ -12,6 +11,8 @@ from torch import Tensor
 
 from .. import frames
 from ..errors import UserError
+from .convolution import convolve, normalize_clips
+from .encoder import Packing, encode, layer_norm, linear
 from .masking import span_mask
 
 
@@ -22,10 +23,29 @@ def hubert_config(settings: dict) -> HubertConfig:
     if unknown:
         raise UserError(f"model.hubert: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     cfg = OmegaConf.merge(OmegaConf.structured(HubertConfig), {"label_rate": frames.FRAME_RATE}, settings)
-    # fairseq evaluates this string as Python; one from a stranger's checkpoint must be arithmetic only.
-    if not re.fullmatch(r"[\d\s()\[\],+*]+", cfg.conv_feature_layers) or "**" in cfg.conv_feature_layers:
-        raise UserError(f"conv_feature_layers is {cfg.conv_feature_layers!r}; expected a list of (dim, kernel, stride)")
+    conv_layers(cfg.conv_feature_layers)
+    if cfg.layer_type != "transformer" or cfg.conv_pos_batch_norm:
+        raise UserError(
+            f"model.hubert: layer_type {cfg.layer_type!r}, conv_pos_batch_norm {cfg.conv_pos_batch_norm}: expected "
+            "'transformer' and False (a batch norm makes features depend on the batch)"
+        )
     return cfg
+
+
+def conv_layers(text: str) -> list[tuple[int, int, int]]:
+    """`(dim, kernel, stride)` of each convolution, from fairseq's setting `conv_feature_layers`.
+
+    fairseq evaluates that string as Python; one from a stranger's checkpoint must be arithmetic only.
+    """
+    if not re.fullmatch(r"[\d\s()\[\],+*]+", text) or "**" in text:
+        raise UserError(f"conv_feature_layers is {text!r}; expected a list of (dim, kernel, stride)")
+    return eval(text)
+
+
+def backbone_settings(cfg: HubertConfig) -> dict:
+    """Plain settings to keep in a checkpoint, from which `hubert_config` makes the same model again."""
+    settings = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return {k: v for k, v in settings.items() if k not in ("_name", "label_rate") and v is not None}
 
 
 class HubertBackbone(HubertModel):
@@ -50,7 +70,7 @@ class HubertBackbone(HubertModel):
         self.normalize = normalize
         self.mask_seed, self.min_masks = mask_seed, min_masks
         self.num_updates = 0
-        self.kernels_strides = tuple((k, s) for _, k, s in eval(cfg.conv_feature_layers))  # as fairseq does
+        self.kernels_strides = tuple((k, s) for _, k, s in conv_layers(cfg.conv_feature_layers))
         if self.feature_grad_mult == 0:
             self.feature_extractor.requires_grad_(False)
 
@@ -84,8 +104,8 @@ class HubertBackbone(HubertModel):
             output_layer: layer to stop at, negative counts from the end; the last when left out.
 
         Returns:
-            `x` `(B, T, D)`, `n_frames` `(B,)`, `mask_indices` bool `(B, T)` or None, and
-            `features_pen`, the mean square of the convolutional features.
+            `x` `(B, T, D)`, zeros at padded frames; `n_frames` `(B,)`; `mask_indices` bool `(B, T)`
+            or None; with `mask`, `features_pen`, the mean square of the convolutional features.
         """
         if n_samples is None:
             n_samples = torch.full((source.size(0),), source.size(1), device=source.device)
@@ -96,61 +116,50 @@ class HubertBackbone(HubertModel):
                 f"({frames.RECEPTIVE_FIELD} samples, 25 ms)"
             )
         features = self.convolve(source, n_samples)
-        valid = torch.arange(features.size(1), device=features.device) < n_frames[:, None]
-        features_pen = features.float().pow(2).mean(-1)[valid].mean()
-
-        x = self.layer_norm(features)
-        if self.post_extract_proj is not None:
-            x = self.post_extract_proj(x)
-        x = self.dropout_input(x)
+        packing = Packing.of(n_frames, frames.n_frames(source.size(1), self.kernels_strides))
+        x = self.dropout_input(self.project(features))
         mask_indices = None
-        if mask and self.mask_prob > 0:
-            drawn = span_mask(
-                n_frames.tolist(),
-                x.size(1),
-                self.mask_prob,
-                self.mask_length,
-                ids.tolist(),
-                self.mask_seed,
-                self.num_updates if self.training else 0,
-                self.min_masks,
-            )
-            mask_indices = torch.from_numpy(drawn).to(x.device)
-            x = torch.where(mask_indices[:, :, None], self.mask_emb.to(x.dtype), x)
-
-        layer = None if output_layer is None else frames.resolve_layer(output_layer, self.n_layers) - 1
-        x, _ = self.encoder(x, padding_mask=None if valid.all() else ~valid, layer=layer)
+        if mask:
+            x, mask_indices = self.mask(x, packing, n_frames, ids)
+        n_layers = None if output_layer is None else frames.resolve_layer(output_layer, self.n_layers)
+        x = packing.unpack(encode(self.encoder, x, packing, n_layers))
+        features_pen = features.float().square().mean() if mask else None
         return {"x": x, "n_frames": n_frames, "mask_indices": mask_indices, "features_pen": features_pen}
 
     def convolve(self, source: Tensor, n_samples: Tensor) -> Tensor:
-        """Convolutional features `(B, T, C)` of audio `(B, N)`; frames past a clip's end are not meaningful."""
+        """Convolutional features of audio `(B, N)`: of the valid frames alone, `(M, C)`."""
         if self.normalize:
             source = normalize_clips(source, n_samples)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_mult > 0):
-            x = source[:, None]
-            for number, block in enumerate(self.feature_extractor.conv_layers):
-                padded = bool((n_samples != source.size(1)).any())
-                if number == 0 and padded and isinstance(block[2], torch.nn.GroupNorm):
-                    conv, dropout, norm, activation = block
-                    lengths = frames.n_frames(n_samples, self.kernels_strides[:1])
-                    x = activation(group_norm_valid(dropout(conv(x)), lengths, norm))
-                else:
-                    x = block(x)
+            x = convolve(self.feature_extractor, source, n_samples)
         if self.feature_grad_mult not in (0.0, 1.0):
             x = GradMultiply.apply(x, self.feature_grad_mult)
-        return x.transpose(1, 2)
+        return x
 
+    def project(self, features: Tensor) -> Tensor:
+        """Convolutional features `(M, C)` to the transformer's size, `(M, D)`."""
+        x = layer_norm(self.layer_norm, features)
+        return x if self.post_extract_proj is None else linear(self.post_extract_proj, x)
 
-def normalize_clips(source: Tensor, n_samples: Tensor) -> Tensor:
-    """Each clip of `(B, N)` to zero mean and unit variance over its valid samples, zeros after them."""
-    clips = [F.layer_norm(row[:n], (int(n),)) for row, n in zip(source, n_samples.tolist(), strict=True)]
-    return torch.stack([F.pad(clip, (0, source.size(1) - len(clip))) for clip in clips])
+    def mask(self, x: Tensor, packing: Packing, n_frames: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Replace spans of the frames `x` `(M, D)` by the mask embedding, and spans of channels by zeros.
 
-
-def group_norm_valid(x: Tensor, lengths: Tensor, norm: torch.nn.GroupNorm) -> Tensor:
-    """`norm` over the first `lengths[b]` steps of each row of `(B, C, T)`; zeros after them.
-
-    One call per clip: the same kernel on the same numbers as for the clip alone.
-    """
-    rows = [norm(row[None, :, :n])[0] for row, n in zip(x, lengths.tolist(), strict=True)]
-    return torch.stack([F.pad(row, (0, x.size(2) - row.size(1))) for row in rows])
+        Returns the frames and where the spans lie, bool `(B, T)`, or None without spans.
+        """
+        ids, update = ids.tolist(), self.num_updates if self.training else 0
+        indices = None
+        if self.mask_prob > 0:
+            drawn = span_mask(
+                n_frames.tolist(), packing.shape[1], self.mask_prob, self.mask_length, ids, self.mask_seed, update,
+                self.min_masks,
+            )  # fmt: skip
+            indices = torch.from_numpy(drawn).to(x.device)
+            x = torch.where(packing.pack(indices)[:, None], self.mask_emb.to(x.dtype), x)
+        if self.mask_channel_prob > 0:
+            drawn = span_mask(
+                [self.dim] * len(ids), self.dim, self.mask_channel_prob, self.mask_channel_length, ids,
+                self.mask_seed + 1, update, min_masks=0,
+            )  # fmt: skip
+            channels = torch.from_numpy(drawn).to(x.device)[:, None].expand(-1, packing.shape[1], -1)
+            x = x.masked_fill(packing.pack(channels), 0)
+        return x, indices

@@ -1,31 +1,38 @@
-"""HuBERT checkpoints in: fairseq's own and those of our stages, by safe loading only."""
+"""HuBERT checkpoints in: fairseq's, Hugging Face's and those of our stages, by safe loading only."""
 
-import argparse
 import logging
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from fairseq.data.dictionary import Dictionary
 from fairseq.models.hubert.hubert import HubertConfig
-from omegaconf import OmegaConf
 
 from ..errors import UserError
 from ..files import sha256
-from .backbone import HubertBackbone, hubert_config
+from .backbone import HubertBackbone, backbone_settings, hubert_config
+from .huggingface import read_huggingface
+from .safe import load_pickle
 
 logger = logging.getLogger(__name__)
 
-# What fairseq's own HuBERT checkpoints hold beside tensors and plain containers.
-SAFE_TYPES = [Dictionary, argparse.Namespace]
-PRETRAINING_HEAD = ("final_proj.", "label_embs_concat", "target_glu.")
+# Tensors of fairseq's pretraining that are not the backbone's: HuBERT's and wav2vec 2.0's.
+PRETRAINING_HEAD = (
+    "final_proj.", "label_embs_concat", "target_glu.", "quantizer.", "project_q.", "input_quantizer.",
+    "_codebook_indices",
+)  # fmt: skip
 PREFIX = "hubert."  # of the backbone's parameters in our stage models
+FINETUNED_PREFIX = "w2v_encoder.w2v_model."  # in fairseq's fine-tuned models
+# Legacy settings that old files spell in other types, and one that belongs to the labels.
+DROPPED_SETTINGS = ("label_rate", "latent_temp")
+# What fairseq's wav2vec 2.0 has beside HuBERT's model, and must not use.
+WAV2VEC2_ONLY = {"quantize_input": False, "pos_conv_depth": 1, "crop_seq_to_multiple": 1, "mask_channel_before": False}
 
 
 @dataclass
 class HubertCheckpoint:
-    """A backbone as it lies in a file: fairseq settings, input normalisation, tensors, provenance."""
+    """A backbone as it lies in a file: fairseq settings, input normalisation, tensors, provenance.
+
+    `path` is the file of the weights; `settings` is complete, as `backbone_settings` returns it.
+    """
 
     path: str
     settings: dict
@@ -33,9 +40,13 @@ class HubertCheckpoint:
     state_dict: dict
     provenance: list = field(default_factory=list)
 
+    def __post_init__(self):
+        self.settings = backbone_settings(hubert_config(self.settings))
+
     def build(self, overrides: dict | None = None, **kwargs) -> HubertBackbone:
         """The model with these weights; `overrides` change settings that leave the shapes alone."""
-        backbone = HubertBackbone(hubert_config({**self.settings, **(overrides or {})}), self.normalize, **kwargs)
+        cfg = hubert_config({**self.settings, **(overrides or {})})
+        backbone = HubertBackbone(cfg, self.normalize, **kwargs)
         try:
             backbone.load_state_dict(self.state_dict, strict=True)
         except RuntimeError as error:
@@ -50,64 +61,70 @@ class HubertCheckpoint:
         return sha256(self.path)
 
 
-def read_checkpoint(path) -> dict:
-    """A fairseq checkpoint file as a dict, without running code from it.
+def read_checkpoint(path, trust: bool = False) -> dict:
+    """A fairseq checkpoint file as a dict, without running code from it unless `trust`.
 
     Raises `UserError` for a missing, truncated or foreign file, and for one that holds types
-    beyond tensors, plain containers, `Dictionary` and `Namespace`.
+    beyond those of `safe.SAFE_TYPES`.
     """
     if not Path(path).is_file():
-        raise UserError(f"checkpoint {path} does not exist; expected a fairseq HuBERT or a stage checkpoint (.pt)")
-    try:
-        with torch.serialization.safe_globals(SAFE_TYPES):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first = str(error).strip().split("\n")[0]
         raise UserError(
-            f"checkpoint {path} cannot be loaded safely: {first} Expected tensors and plain containers; "
-            "a file from an unknown source may run code, so it was not opened further"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"checkpoint {path} is damaged or no torch file: {str(error).splitlines()[0]}") from None
+            f"checkpoint {path} does not exist; expected a fairseq HuBERT or a stage checkpoint (.pt), or a folder in "
+            "Hugging Face layout"
+        )
+    state = load_pickle(path, trust)
     if not isinstance(state, dict) or "model" not in state:
         raise UserError(f"checkpoint {path} is no fairseq checkpoint: it has no entry 'model'")
     return state
 
 
-def load_hubert(path) -> HubertCheckpoint:
-    """Read the backbone of a fairseq HuBERT checkpoint or of one of our stage checkpoints."""
-    state = read_checkpoint(path)
+def load_hubert(path, trust: bool = False) -> HubertCheckpoint:
+    """Read a backbone, whatever form it comes in.
+
+    Args:
+        path: a fairseq checkpoint of HuBERT or wav2vec 2.0, pretrained or fine-tuned; one of our
+            stage checkpoints; a folder in Hugging Face layout, or a weight file in one.
+        trust: run the code that a pickle may bring; see `safe.load_pickle`.
+    """
+    if Path(path).is_dir() or Path(path).suffix in (".safetensors", ".bin", ".json"):
+        if not Path(path).exists():
+            raise UserError(f"checkpoint {path} does not exist; expected a folder or file in Hugging Face layout")
+        settings, normalize, tensors, provenance, weights = read_huggingface(path, trust)
+        return HubertCheckpoint(str(weights), settings, normalize, tensors, provenance)
+
+    state = read_checkpoint(path, trust)
     task_state = state.get("task_state") or {}
+    provenance = task_state.get("provenance", [])
     if "hubert" in task_state:
         tensors = {k.removeprefix(PREFIX): v for k, v in state["model"].items() if k.startswith(PREFIX)}
         kept = task_state["hubert"]
-        return HubertCheckpoint(
-            str(path), kept["settings"], kept["normalize"], tensors, task_state.get("provenance", [])
-        )
+        return HubertCheckpoint(str(path), kept["settings"], kept["normalize"], tensors, provenance)
 
     model_cfg, task_cfg = _fairseq_configs(state)
+    tensors = state["model"]
+    if model_cfg.get("w2v_args") is not None:  # fine-tuned: a task's model around the pretrained one
+        model_cfg, task_cfg = _fairseq_configs(_as_state(model_cfg["w2v_args"]))
+        tensors = {k.removeprefix(FINETUNED_PREFIX): v for k, v in tensors.items() if k.startswith(FINETUNED_PREFIX)}
     name = model_cfg.get("_name") or model_cfg.get("arch")
-    if name != "hubert":
+    if name not in ("hubert", "wav2vec2"):
         raise UserError(
-            f"checkpoint {path} holds a model of another architecture, {name!r}; expected a HuBERT pretraining "
-            "checkpoint or one of our stages"
+            f"checkpoint {path} holds a model of another architecture, {name!r}; expected a HuBERT or wav2vec2 "
+            "pretraining checkpoint or one of our stages"
         )
-    settings = {k: v for k, v in model_cfg.items() if k in HubertConfig.__dataclass_fields__ and k != "label_rate"}
-    tensors = {k: v for k, v in state["model"].items() if not k.startswith(PRETRAINING_HEAD)}
-    return HubertCheckpoint(str(path), settings, bool(task_cfg.get("normalize", False)), tensors)
-
-
-def backbone_settings(cfg: HubertConfig) -> dict:
-    """Plain settings to keep in a checkpoint, from which `hubert_config` makes the same model again."""
-    settings = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {k: v for k, v in settings.items() if k not in ("_name", "label_rate") and v is not None}
+    for setting, only in WAV2VEC2_ONLY.items():
+        if model_cfg.get(setting, only) != only:
+            raise UserError(f"checkpoint {path}: wav2vec2 with {setting}={model_cfg[setting]} is no HuBERT ({only})")
+    known = HubertConfig.__dataclass_fields__.keys() - set(DROPPED_SETTINGS)
+    settings = {k: v for k, v in model_cfg.items() if k in known and v is not None}
+    tensors = {k: v for k, v in tensors.items() if not k.startswith(PRETRAINING_HEAD)}
+    return HubertCheckpoint(str(path), settings, bool(task_cfg.get("normalize", False)), tensors, provenance)
 
 
 def build_backbone(hubert_path: str | None, hubert: dict | None, kept: dict | None, **kwargs):
     """The backbone of a stage model.
 
     Args:
-        hubert_path: checkpoint to start from.
+        hubert_path: checkpoint to start from, in any form that `load_hubert` reads.
         hubert: fairseq `HubertConfig` settings: overrides for a checkpoint, or the whole
             architecture of fresh weights when `hubert_path` is left out.
         kept: what the stage's own checkpoint keeps in its task state, when one is loaded again;
@@ -140,3 +157,8 @@ def _fairseq_configs(state: dict) -> tuple[dict, dict]:
         return dict(cfg.get("model") or {}), dict(cfg.get("task") or {})
     args = vars(state["args"]) if state.get("args") is not None else {}
     return args, args
+
+
+def _as_state(w2v_args) -> dict:
+    """The configuration that a fine-tuned checkpoint keeps of its pretraining, as a checkpoint has it."""
+    return {"args": w2v_args} if hasattr(w2v_args, "__dict__") and not hasattr(w2v_args, "get") else {"cfg": w2v_args}

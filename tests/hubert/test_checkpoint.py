@@ -5,9 +5,15 @@ import os
 
 import pytest
 import torch
+from conftest import TINY, tool
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from omegaconf import OmegaConf
 
 from gmp_plugin.errors import UserError
+from gmp_plugin.hubert.backbone import hubert_config
 from gmp_plugin.hubert.checkpoint import build_backbone, load_hubert
+from gmp_plugin.hubert.convert import write_huggingface
+from gmp_plugin.hubert.safe import load_pickle
 
 
 @torch.inference_mode()
@@ -21,8 +27,7 @@ def test_fairseqs_own_checkpoint_loads_safely_with_its_dictionary(stock_checkpoi
 
 def test_old_checkpoint_with_args(stock_checkpoint):
     _, path = stock_checkpoint()
-    with torch.serialization.safe_globals([__import__("fairseq").data.Dictionary]):
-        state = torch.load(path, weights_only=True)
+    state = load_pickle(path)
     model = state.pop("cfg")["model"]
     model["arch"] = model.pop("_name")
     state["args"] = argparse.Namespace(**model, normalize=True)
@@ -52,8 +57,13 @@ def test_missing_truncated_and_foreign_files(tmp_path, stock_checkpoint):
 
     _, path = stock_checkpoint()
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match="is damaged or no torch file|cannot be loaded safely"):
-        load_hubert(path)
+    for trust in (False, True):
+        with pytest.raises(UserError, match="is damaged or no torch file"):
+            load_hubert(path, trust)
+    path.write_text("not a checkpoint")
+    for trust in (False, True):
+        with pytest.raises(UserError, match="is damaged or no torch file|cannot be loaded safely"):
+            load_hubert(path, trust)
 
     torch.save({"weights": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="no fairseq checkpoint: it has no entry 'model'"):
@@ -64,15 +74,109 @@ def test_missing_truncated_and_foreign_files(tmp_path, stock_checkpoint):
         load_hubert(path)
 
 
-def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
+@pytest.fixture(params=["evil.pt", "pytorch_model.bin"])
+def attack(request, tmp_path, stock_checkpoint):
+    """A checkpoint that runs code when it is unpickled without care: its path, and the file that the code makes."""
+
     class Attack:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path}/attacked",)
 
-    torch.save({"model": {}, "cfg": Attack()}, tmp_path / "evil.pt")
-    with pytest.raises(UserError, match="cannot be loaded safely: .*"):
-        load_hubert(tmp_path / "evil.pt")
-    assert not (tmp_path / "attacked").exists()
+    _, source = stock_checkpoint()
+    state = load_pickle(source)
+    if request.param == "evil.pt":
+        content = {**state, "extra": Attack()}
+    else:
+        folder = tmp_path / "hf"
+        write_huggingface(load_hubert(source), folder)
+        content = {**load_hubert(folder).state_dict, "extra": Attack()}
+        for file in folder.iterdir():
+            file.rename(tmp_path / file.name)
+    torch.save(content, tmp_path / request.param)
+    return tmp_path / request.param, tmp_path / "attacked"
+
+
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(attack):
+    path, attacked = attack
+    message = r"cannot be loaded safely: it needs the type posix.system.*If you trust its author.* --trust-pickle"
+    with pytest.raises(UserError, match=message):
+        load_hubert(path)
+    with pytest.raises(UserError, match=message):
+        build_backbone(str(path), None, None)
+    assert not attacked.exists()
+
+
+def test_only_the_explicit_switch_loads_it_and_warns(attack, tmp_path, caplog, capsys):
+    path, attacked = attack
+    if path.suffix == ".pt":
+        tool("convert_hubert")(
+            ["--checkpoint", str(path), "--to", "fairseq", "--out", f"{tmp_path}/safe.pt", "--trust-pickle"]
+        )
+        assert load_hubert(tmp_path / "safe.pt").build()  # converted once, it is safe for all
+    else:
+        with pytest.raises(UserError, match="holds no weights: expected a dict of tensors"):
+            load_hubert(path, trust=True)
+    assert attacked.exists()
+    assert "WITHOUT SAFETY, as you asked: it holds the type posix.system" in caplog.text + capsys.readouterr().err
+
+
+def test_safe_files_never_need_the_switch(stock_checkpoint, caplog):
+    load_hubert(stock_checkpoint()[1], trust=True)
+    assert "WITHOUT SAFETY" not in caplog.text
+
+
+def test_a_configuration_of_omegaconf_is_safe(stock_checkpoint):
+    _, path = stock_checkpoint(encoder_layers=3)
+    state = load_pickle(path)
+    torch.save({**state, "cfg": OmegaConf.create(state["cfg"])}, path)
+    assert load_hubert(path).build().n_layers == 3
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("normalize", [True, False])
+def test_wav2vec2_of_fairseq(tmp_path, normalize):
+    torch.manual_seed(0)
+    settings = {**TINY, "encoder_layers": 2, "quantize_targets": True, "latent_vars": 8, "final_dim": 16}
+    cfg = OmegaConf.merge(OmegaConf.structured(Wav2Vec2Config), settings)
+    model = Wav2Vec2Model(cfg).eval()
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    task = {"_name": "audio_pretraining", "normalize": normalize}
+    torch.save({"cfg": {"model": {**plain, "_name": "wav2vec2"}, "task": task}, "model": model.state_dict()},
+               tmp_path / "w2v.pt")  # fmt: skip
+    wave = torch.randn(1, 4000)
+    checkpoint = load_hubert(tmp_path / "w2v.pt")
+    assert checkpoint.normalize == normalize
+    prepared = torch.nn.functional.layer_norm(wave, wave.shape) if normalize else wave
+    expected = model(prepared, mask=False, features_only=True)["x"]
+    torch.testing.assert_close(checkpoint.build().eval()(wave)["x"], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_wav2vec2_that_huberts_class_cannot_be_is_refused(tmp_path, stock_checkpoint):
+    _, path = stock_checkpoint()
+    state = load_pickle(path)
+    state["cfg"]["model"] |= {"_name": "wav2vec2", "pos_conv_depth": 5}
+    torch.save(state, path)
+    with pytest.raises(UserError, match="wav2vec2 with pos_conv_depth=5 is no HuBERT"):
+        load_hubert(path)
+    for setting in ({"layer_type": "conformer"}, {"conv_pos_batch_norm": True}):
+        with pytest.raises(UserError, match="a batch norm makes features depend on the batch"):
+            hubert_config(setting)
+
+
+@pytest.mark.parametrize("kept_as", [dict, lambda cfg: argparse.Namespace(**cfg["model"], **cfg["task"])])
+def test_a_fine_tuned_model_gives_its_backbone(stock_checkpoint, kept_as):
+    model, path = stock_checkpoint(normalize=True)
+    state = load_pickle(path)
+    cfg = state["cfg"]
+    if kept_as is not dict:
+        cfg["model"]["arch"] = cfg["model"].pop("_name")
+        del cfg["task"]["_name"]
+    state["cfg"] = {"model": {"_name": "hubert_ctc", "w2v_args": kept_as(cfg)}, "task": {}}
+    state["model"] = {f"w2v_encoder.w2v_model.{k}": v for k, v in state["model"].items()}
+    state["model"]["w2v_encoder.proj.weight"] = torch.zeros(3, 32)
+    torch.save(state, path)
+    checkpoint = load_hubert(path)
+    assert checkpoint.normalize and checkpoint.build().mask_emb.equal(model.mask_emb)
 
 
 def test_nothing_to_start_from():

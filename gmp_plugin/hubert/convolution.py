@@ -1,0 +1,109 @@
+"""HuBERT's convolutional encoder over fairseq's own modules, exact in padded batches."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import frames
+from .encoder import gelu, layer_norm
+
+# As `F.layer_norm` in fairseq's datasets. transformers' feature extractor adds 1e-7 instead, which
+# shows on quiet recordings only; the weights were pretrained with this one, and the same weights
+# give the same features here whatever file they came in.
+NORMALIZE_EPS = 1e-5
+
+
+def normalize_clips(source: Tensor, n_samples: Tensor) -> Tensor:
+    """Each clip of `(B, N)` to zero mean and unit variance over its valid samples, zeros after them.
+
+    Sums are float64, so that they do not depend on the padding.
+    """
+    valid = torch.arange(source.size(1), device=source.device) < n_samples[:, None]
+    x = source.double() * valid
+    x = (x - x.sum(1, keepdim=True) / n_samples[:, None]) * valid
+    variance = x.square().sum(1, keepdim=True) / n_samples[:, None]
+    return (x * (variance + NORMALIZE_EPS).rsqrt()).float()
+
+
+def convolve(extractor: nn.Module, source: Tensor, n_samples: Tensor) -> Tensor:
+    """fairseq's `ConvFeatureExtractionModel`: audio `(B, N)` -> features of the valid frames, `(M, C)`.
+
+    M is the sum of the clips' frames, clip after clip. Clips of different lengths lie in one row,
+    one after the other, so that padding is not computed. The audio itself is never rounded to bf16
+    before the group norm.
+    """
+    x, blocks = source.float()[:, None], list(extractor.conv_layers)
+    if isinstance(blocks[0][2], nn.GroupNorm):
+        conv, dropout, norm, _ = blocks.pop(0)
+        x = gelu(dropout(conv_group_norm(conv, norm, x[:, 0], n_samples)))
+        n_samples = frames.n_frames(n_samples, (_kernel_stride(conv),))
+    lengths, kernels_strides = n_samples.tolist(), [_kernel_stride(block[0]) for block in blocks]
+    index = None
+    if len(set(lengths)) > 1:
+        x, index = _one_row(x, lengths, kernels_strides)
+    for conv, dropout, *norm, _ in blocks:
+        x = dropout(F.conv1d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride))
+        if norm:  # layer norm over channels, between two transpositions
+            x = layer_norm(norm[0][1], x.transpose(1, 2)).transpose(1, 2)
+        x = gelu(x)
+    if index is not None:
+        return x[0].t().index_select(0, index)
+    return x[:, :, : frames.n_frames(lengths[0], kernels_strides)].transpose(1, 2).flatten(0, 1)
+
+
+def _one_row(x: Tensor, lengths: list[int], kernels_strides) -> tuple[Tensor, Tensor]:
+    """The clips of `(B, C, T)` as one `(1, C, T')`, and where their output frames will be, `(M,)`.
+
+    Each clip begins at a multiple of all the strides together, where an output frame begins.
+    """
+    hop = math.prod(stride for _, stride in kernels_strides)
+    pieces, index, start = [], [], 0
+    for row, n in zip(x, lengths, strict=True):
+        gap = -n % hop
+        pieces += [row[:, :n], row.new_zeros(row.size(0), gap)]
+        index.append(start // hop + torch.arange(frames.n_frames(n, kernels_strides)))
+        start += n + gap
+    return torch.cat(pieces, 1)[None], torch.cat(index).to(x.device)
+
+
+def _kernel_stride(conv: nn.Conv1d) -> tuple[int, int]:
+    return conv.kernel_size[0], conv.stride[0]
+
+
+def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_samples: Tensor) -> Tensor:
+    """Convolution of one input channel and its group norm over the valid frames of each clip, in one step.
+
+    One group per channel, so the norm is a scale and a shift per clip and channel. Both follow from
+    the mean and the covariance of the clip's windows, a vector of k and a matrix of k x k numbers
+    (k = 10 samples), and go into the weights: the largest tensor of the model is written once.
+
+    Args:
+        source: audio `(B, N)`.
+        n_samples: valid samples `(B,)`.
+
+    Returns:
+        `(B, C, T)` in the dtype of the model or of autocast.
+    """
+    kernel, stride = _kernel_stride(conv)
+    n_frames = frames.n_frames(n_samples, ((kernel, stride),))
+    windows = source.unfold(1, kernel, stride)  # (B, T, k)
+    valid = torch.arange(windows.size(1), device=source.device) < n_frames[:, None]
+    with torch.autocast(source.device.type, enabled=False):
+        # float64: neither the batch nor an offset of the recording shows in the statistics.
+        w = windows.double() * valid[:, :, None]
+        mean = w.sum(1) / n_frames[:, None]  # (B, k)
+        centred = (w - mean[:, None]) * valid[:, :, None]
+        covariance = centred.transpose(1, 2) @ centred / n_frames[:, None, None]  # (B, k, k)
+        weight = conv.weight[:, 0].double()  # (C, k)
+        variance = ((weight @ covariance) * weight).sum(-1)  # (B, C)
+        scale = norm.weight.double() * (variance + norm.eps).rsqrt()
+        weight = scale[:, :, None] * weight  # (B, C, k)
+        # A bias of the convolution cancels.
+        shift = norm.bias.double() - (weight @ mean[:, :, None])[:, :, 0]
+        if conv.bias is not None:
+            shift = shift + 0 * conv.bias.double()  # keeps its (zero) gradient
+        x = torch.baddbmm(shift.float()[:, :, None], weight.float(), windows.float().transpose(1, 2))
+    device = source.device.type
+    return x.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else conv.weight.dtype)

@@ -1,0 +1,41 @@
+"""Write the backbone of any checkpoint for stock fairseq or for Hugging Face transformers.
+
+Takes what every --checkpoint takes: fairseq's HuBERT or wav2vec 2.0, a folder in Hugging Face
+layout, or a stage checkpoint.
+
+Example:
+    python manifest_tools/convert_hubert.py --checkpoint exp/stage2/checkpoint_best.pt --to hf --out hubert_emotion
+"""
+
+import argparse
+import logging
+
+from gmp_plugin.errors import run_tool
+from gmp_plugin.files import refuse_existing
+from gmp_plugin.hubert.checkpoint import load_hubert
+from gmp_plugin.hubert.convert import write_fairseq, write_huggingface
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="fairseq or stage checkpoint, or a Hugging Face folder")
+    parser.add_argument("--to", required=True, choices=["fairseq", "hf"], help="a .pt file, or a folder")
+    parser.add_argument("--out", required=True, help="file or folder to write")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="load a checkpoint that is refused as unsafe, and run the code that it may bring; only for files whose "
+        "author you trust (the output is safe to load)",
+    )
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+
+    refuse_existing(args.out, force=args.force)
+    checkpoint = load_hubert(args.checkpoint, trust=args.trust_pickle)
+    {"fairseq": write_fairseq, "hf": write_huggingface}[args.to](checkpoint, args.out, args.force)
+    logging.info(f"{args.out}: {checkpoint.settings['encoder_layers']} layers from {args.checkpoint}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_tool(main))
