@@ -14,7 +14,7 @@ STAGES = {
 
 def command(stage, data, save_dir, updates, *more, hubert=None):
     """A run with crops, masks, dropout and layer drop, saving every second update."""
-    architecture = {**TINY, "encoder_layerdrop": 0.0, **(hubert or {})}
+    architecture = {**TINY, "encoder_layerdrop": 0.2, **(hubert or {})}
     labels = ["task.labels=[4.km,8.km]"] if stage == "stage2" else []
     return [
         "fairseq-hydra-train", "--config-dir", "examples/iemocap", "--config-name", f"{stage}_{STAGES[stage]}",

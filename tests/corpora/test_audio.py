@@ -180,7 +180,7 @@ def test_without_torchaudio_the_message_says_what_to_do(corpus, tmp_path, monkey
     soundfile.write(corpus / "a.wav", tone(0.5, 8000), 8000)
     monkeypatch.setitem(sys.modules, "torchaudio", None)
     monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
-    with pytest.raises(UserError, match="8000 Hz .* torchaudio does not load .*pip install") as info:
+    with pytest.raises(UserError, match="8000 Hz .* torchaudio does not load .*make setup") as info:
         prepare_audio(corpus, "a.wav", tmp_path / "cache")
     assert not isinstance(info.value, BadRecording)  # --skip-bad must not hide it
 
