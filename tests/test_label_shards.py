@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import random
+import shutil
 import signal
-import time
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,9 @@ import pytest
 from conftest import tool
 from hypothesis import given
 from hypothesis import strategies as st
+from tqdm import tqdm
 
+from gmp_plugin import labels
 from gmp_plugin.errors import UserError
 from gmp_plugin.label_parts import divide
 from gmp_plugin.manifest import Manifest
@@ -37,7 +41,7 @@ def corpus(fold, stock_checkpoint, tmp_path):
         tool("dump_km_label")([*common, "--kmeans", str(km), "--out", str(out), "--part-seconds", "1.5", *options])
 
     def files(out):
-        return {p.name: p.read_bytes() for p in Path(out).iterdir() if p.is_file()}
+        return {p.name: p.read_bytes() for p in Path(out).glob("*") if p.is_file()}
 
     return SimpleNamespace(dump=dump, files=files, common=common, km=km, manifest=Manifest.read(manifest))
 
@@ -119,32 +123,42 @@ def test_parts_of_other_centroids_are_refused(corpus, tmp_path):
     assert corpus.files(out) == corpus.files(tmp_path / "fresh")
 
 
-def test_killed_at_random_moments_the_labels_are_those_of_an_undisturbed_run(corpus, whole, tmp_path):
-    """`KILLS=20 pytest` for more. A file under a final name is whole after every kill."""
-    fork = multiprocessing.get_context("fork")
-    out, rng = tmp_path / "out", random.Random(0)
-    start = time.monotonic()
-    corpus.dump(tmp_path / "timed")
-    duration = time.monotonic() - start
-    killed = 0
-    for attempt in range(40 * KILLS):
-        if killed == KILLS:
-            break
-        process = fork.Process(target=corpus.dump, args=(out, "--nshard", "2", "--rank", str(attempt % 2)))
+def test_killed_at_random_moments_the_labels_are_those_of_an_undisturbed_run(corpus, whole, tmp_path, monkeypatch):
+    """`KILLS=20 pytest` for more. A moment is the n-th Python call while labelling, so that short steps, such as the
+    writing of the last files, are hit as well."""
+    fork, rng, out = multiprocessing.get_context("fork"), random.Random(0), tmp_path / "out"
+    label, calls = labels.label, multiprocessing.Value("i")
+
+    def run(moment, *options):
+        def count(frame, event, argument):
+            calls.value += 1
+            if calls.value == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def profiled(*args, **kwargs):
+            tqdm.set_lock(threading.RLock())  # its own is shared by forks, and would die locked
+            sys.setprofile(count)
+            label(*args, **kwargs)
+
+        calls.value = 0
+        monkeypatch.setattr(labels, "label", profiled)
+        process = fork.Process(target=corpus.dump, args=(out, *options))
         process.start()
-        process.join(timeout=rng.uniform(0, duration))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            killed += 1
-        for name, content in corpus.files(out).items() if out.exists() else ():
-            assert name.startswith(".") or content == whole[name]
-        if (out / "train.labels.json").exists():  # finished in between: once more from the start
-            out.rename(tmp_path / f"finished{attempt}")
-    assert killed == KILLS
-    for rank in "01":
-        corpus.dump(out, "--nshard", "2", "--rank", rank)
-    assert {n: c for n, c in corpus.files(out).items() if not n.startswith(".")} == whole
+        process.join()
+        return process.exitcode
+
+    ranks = [[], ["--nshard", "2", "--rank", "0"], ["--nshard", "2", "--rank", "1"]]
+    assert run(0) == 0
+    duration, killed = calls.value, 0
+    while killed < KILLS:
+        if (out / "train.labels.json").exists():  # finished: once more from the start
+            shutil.rmtree(out)
+        killed += run(rng.randrange(duration), *rng.choice(ranks)) == -signal.SIGKILL
+        for name, content in corpus.files(out).items():
+            assert name.startswith(".") or content == whole[name], f"{name} is not whole"
+    for options in ranks:
+        assert run(0, *options) == 0
+    assert corpus.files(out) == whole  # nor are there temporary files
 
 
 @given(
