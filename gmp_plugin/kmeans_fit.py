@@ -6,6 +6,7 @@ cluster, only among the fine centroids near it, which costs a fraction of the wh
 """
 
 import math
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def fit_nested(x: Tensor, scales: list[int], seed: int) -> dict[int, Tensor]:
     generator = torch.Generator(x.device).manual_seed(seed)
     squares = x.pow(2).sum(1)
     result: dict[int, Tensor] = {}
-    coarse = None
+    coarse = labels = None
     for k in scales:
         start = None if coarse is None else _split(x, squares, result[coarse], labels, k, generator)
         if start is None or k <= RESTART_UP_TO:
@@ -35,6 +36,17 @@ def fit_nested(x: Tensor, scales: list[int], seed: int) -> dict[int, Tensor]:
             result[k], labels = lloyd(x, squares, start, max_iter=60)
         coarse = k
     return result
+
+
+@contextmanager
+def _one_thread():
+    """For many small steps: threads that meet after each of them wait longer than they work, on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def nearest(x: Tensor, centroids: Tensor, squares: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -65,7 +77,7 @@ def lloyd(x: Tensor, squares: Tensor, centroids: Tensor, max_iter: int) -> tuple
     return centroids, labels
 
 
-def _lloyd_near(x: Tensor, squares: Tensor, centroids: Tensor, coarse: Tensor, owners: Tensor, max_iter: int) -> Tensor:
+def _lloyd_near(x: Tensor, squares: Tensor, centroids: Tensor, coarse: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm where frames of coarse cluster `owners` `(N,)` see the centroids nearest to it only."""
     counts = torch.bincount(owners, minlength=len(coarse)).tolist()
     members = owners.argsort(stable=True).split(counts)
@@ -102,6 +114,7 @@ def _means(x: Tensor, labels: Tensor, distances: Tensor, centroids: Tensor) -> T
     return means
 
 
+@_one_thread()
 def _best_start(x: Tensor, k: int, generator: torch.Generator, split: Tensor | None) -> Tensor:
     """The best of `split` and some restarts after a few rounds, on a part of the frames."""
     part = x[torch.randperm(len(x), generator=generator, device=x.device)[: RESTART_FRAMES * k]]
@@ -131,6 +144,7 @@ def _plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     return x[torch.cat(chosen)]
 
 
+@_one_thread()
 def _split(x: Tensor, squares: Tensor, centroids: Tensor, labels: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """`k` centroids from fewer: each cluster gets a share in proportion to its inertia, at least one."""
     counts = torch.bincount(labels, minlength=len(centroids))
