@@ -139,8 +139,8 @@ class LabelParts:
                 raise
             return  # another rank was faster
         shutil.rmtree(gone, ignore_errors=True)
-        for k in self.scales:  # what killed merges left
-            for leftover in self.out.glob(f".{self.target(k).name}.*.tmp"):
+        for path in (self.record, *map(self.target, self.scales)):  # what killed merges left
+            for leftover in self.out.glob(f".{path.name}.*.tmp"):
                 leftover.unlink(missing_ok=True)
 
     def _write_text(self) -> None:
