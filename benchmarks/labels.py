@@ -65,6 +65,7 @@ def main(argv=None) -> None:
         result = measure(manifest, args, Path(folder))
     if not args.quick:
         path = HERE / "results" / "labels.json"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(result, indent=1) + "\n")
 
 
