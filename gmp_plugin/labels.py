@@ -1,7 +1,9 @@
-"""Audio to frame labels: sample frames, fit the scales, label every frame of a manifest."""
+"""Audio to frame labels: sample utterances, fit the scales, label every frame of a manifest."""
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,93 +12,194 @@ from torch import Tensor
 
 from . import kmeans, provenance
 from .errors import UserError
-from .files import atomic_text, refuse_existing, sha256
+from .files import atomic_text, sha256
 from .hubert.checkpoint import load_hubert
 from .hubert.features import LayerFeatures
-from .kmeans import MultiscaleKMeans
+from .kmeans import Assigner, MultiscaleKMeans
+from .label_parts import PART_SECONDS, LabelParts, fingerprint
 from .manifest import Manifest, write_km_dictionary
+from .shards import share
 
 logger = logging.getLogger(__name__)
 
 
-def sample_frames(features: LayerFeatures, manifest: Manifest, n_frames: int, seed: int) -> Tensor:
-    """A uniform sample of `n_frames` frames of the manifest (all, if there are fewer): `(n, D)`.
+@dataclass
+class Sample:
+    """Features `(frames, D)` of whole utterances of a manifest, in its order; rows
+    `offsets[j]:offsets[j + 1]` are those of utterance `indices[j]`."""
 
-    Drawn from the frame counts before any audio is read, so it depends on manifest and seed alone.
+    features: Tensor
+    indices: list[int]
+    offsets: list[int]
+
+    def label(self, assign: Callable) -> dict[int, dict[int, np.ndarray]]:
+        """Labels of every scale by utterance number, one utterance at a time, as a dump computes them."""
+        bounds = zip(self.offsets, self.offsets[1:], strict=False)
+        return {i: assign(self.features[a:b]) for i, (a, b) in zip(self.indices, bounds, strict=True)}
+
+
+def choose_utterances(manifest: Manifest, n_frames: int, seed: int) -> list[int]:
+    """Utterances drawn at random, without replacement, until they hold `n_frames` frames; all, if there are fewer.
+
+    Whole utterances: their features serve for their labels too, and a sample of a large corpus reads
+    hours of it, not all.
     """
-    offsets = np.concatenate([[0], np.cumsum(manifest.n_frames())])
-    n_frames = min(n_frames, int(offsets[-1]))
-    chosen = np.sort(np.random.default_rng(seed).choice(offsets[-1], n_frames, replace=False))
-    owners = np.searchsorted(offsets, chosen, side="right") - 1
-    sample = torch.empty(n_frames, features.backbone.dim)
-    for index, x in features.stream(manifest, np.unique(owners).tolist()):
-        rows = np.flatnonzero(owners == index)
-        sample[rows] = x[torch.from_numpy(chosen[rows] - offsets[index]).to(x.device)].cpu()
-    return sample
+    order = np.random.default_rng(seed).permutation(len(manifest))
+    total = np.cumsum(manifest.n_frames()[order])
+    return np.sort(order[: int(np.searchsorted(total, n_frames)) + 1]).tolist()
+
+
+def sample_frames(features: LayerFeatures, manifest: Manifest, n_frames: int, seed: int) -> Sample:
+    """The features of `choose_utterances`, on the CPU."""
+    indices = choose_utterances(manifest, n_frames, seed)
+    offsets = np.concatenate([[0], np.cumsum(manifest.n_frames()[indices])]).tolist()
+    sample = torch.empty(offsets[-1], features.backbone.dim)
+    for start, (_, x) in zip(offsets, features.stream(manifest, indices), strict=False):
+        sample[start : start + len(x)] = x.cpu()
+    return Sample(sample, indices, offsets)
 
 
 def learn_kmeans(
-    manifest: Manifest,
-    checkpoint,
-    layer: int,
-    scales,
-    seed: int = 1,
-    max_frames: int | None = None,
-    device: str = "cpu",
-    backend: str = "torch",
-) -> MultiscaleKMeans:
+    manifest: Manifest, checkpoint, layer: int, scales, out, seed: int = 1, max_frames: int | None = None,
+    device: str = "cpu", backend: str = "torch", labels_out=None, force: bool = False, **features_options,
+) -> None:  # fmt: skip
     """Fit all scales on the frames of one manifest: the training part of a fold.
 
     Args:
+        out: k-means file to write.
         max_frames: frames of the sample; 256 per centroid of the largest scale when left out.
+        labels_out: label the manifest as well, as `dump_km_label` does; what was computed for the fit is not
+            computed again.
+        features_options: `workers`, `batch_seconds` and `dtype` of `LayerFeatures`.
     """
     loaded = load_hubert(checkpoint)
-    features = LayerFeatures(loaded.build().to(device), layer)
+    features = LayerFeatures(loaded.build().to(device), layer, **features_options)
     total = int(manifest.n_frames().sum())
     wanted = min(total, max_frames or kmeans.FRAMES_PER_CENTROID * max(scales))
     scales = kmeans.check_scales(scales, wanted)
-    sample = sample_frames(features, manifest, wanted, seed).to(device)
-    logger.info(f"fitting {len(sample)} of {total} frames at scales {scales}")
-    centroids, counts, inertia = kmeans.fit(sample, scales, seed, backend)
+    sample = sample_frames(features, manifest, wanted, seed)
+    logger.info(f"fitting {len(sample.features)} of {total} frames at scales {scales}")
+    centroids, counts, inertia = kmeans.fit(sample.features.to(device), scales, seed, backend)
     own = provenance.entry("kmeans", "train", manifest)
-    return MultiscaleKMeans(
-        centroids, counts, inertia, features.layer, loaded.sha256, len(sample), seed,
+    km = MultiscaleKMeans(
+        centroids, counts, inertia, features.layer, loaded.sha256, len(sample.features), seed,
         provenance.merge(loaded.provenance, [own]),
     )  # fmt: skip
+    km.save(out)
+    if labels_out is not None:
+        known = sample.label(features_labeller(km, device))
+        del sample
+        label(label_parts(manifest, km, labels_out, features.dtype), features, km, force=force, known=known)
 
 
 def dump_km_label(
     manifest: Manifest, checkpoint, km: MultiscaleKMeans, out, layer: int | None = None, device: str = "cpu",
-    force: bool = False,
+    rank: int = 0, nshard: int = 1, force: bool = False, part_seconds: float = PART_SECONDS, **features_options,
 ) -> None:  # fmt: skip
     """Write `OUT/SPLIT.K.km` for every scale, the dictionaries `dict.K.km.txt`, and `provenance.json`.
 
-    SPLIT is the manifest's file name. Checkpoint and layer must be those of the fit.
+    SPLIT is the manifest's file name. Checkpoint and layer must be those of the fit. An interrupted run continues;
+    of several ranks, the last to finish puts the files together.
+
+    Args:
+        rank, nshard: compute one share of the parts (see `shards`).
+        force: replace labels of other centroids.
+        part_seconds: audio per part; the same for all ranks.
+        features_options: `workers`, `batch_seconds` and `dtype` of `LayerFeatures`.
     """
-    out, split = Path(out), Path(manifest.file).stem
     found = sha256(checkpoint) if Path(checkpoint).is_file() else None
-    features = LayerFeatures.load(checkpoint, km.layer if layer is None else layer, device)
+    features = LayerFeatures.load(checkpoint, km.layer if layer is None else layer, device, **features_options)
     if found != km.checkpoint_sha256 or features.layer != km.layer:
         raise UserError(
             f"the centroids were fitted on layer {km.layer} of checkpoint {km.checkpoint_sha256[:12]}..., but these "
             f"features are of layer {features.layer} of {found[:12]}... ({checkpoint}); use the same, or fit again "
             "with learn_kmeans.py"
         )
-    targets = {k: out / f"{split}.{k}.km" for k in km.scales}
-    refuse_existing(*targets.values(), force=force)
-    record = out / "provenance.json"
-    if record.is_file() and not force and json.loads(record.read_text()) != km.provenance:
-        raise UserError(f"{out} holds labels of other centroids; give another --out, or --force")
+    label(label_parts(manifest, km, out, features.dtype, part_seconds), features, km, rank, nshard, force)
 
-    lines = {k: [""] * len(manifest) for k in km.scales}
-    for index, x in features.stream(manifest):
-        for k, labels in km.assign(x).items():
-            lines[k][index] = " ".join(map(str, labels.tolist()))
-    for k in km.scales:
-        write_km_dictionary(out / f"dict.{k}.km.txt", k)
+
+def label(
+    parts: LabelParts, features: LayerFeatures, km: MultiscaleKMeans, rank: int = 0, nshard: int = 1,
+    force: bool = False, known: dict | None = None,
+) -> None:  # fmt: skip
+    """`dump_km_label` with a model that is loaded already.
+
+    Args:
+        known: labels `{K: (T,)}` of some utterances, by number, which are not computed again.
+    """
+    if not claim(parts, km, force):
+        logger.info(f"{parts.split}: the labels in {parts.out} are finished already")
+        return
+    missing = parts.missing(share(len(parts.ranges), rank, nshard))
+    logger.info(f"{parts.split}, rank {rank} of {nshard}: {len(missing)} of {len(parts.ranges)} parts to compute")
+    device = next(features.backbone.parameters()).device
+    _compute(parts, missing, features, features_labeller(km, device), known or {})
+    if parts.complete():
+        merge(parts, nshard)
+    else:
+        logger.info(f"{parts.split}: rank {rank} of {nshard} is done; the last rank puts the label files together")
+
+
+def merge(parts: LabelParts, nshard: int = 1) -> None:
+    """Put the parts together; `UserError` names those that are missing."""
+    if parts.finished() and not parts.folder.is_dir():
+        return
+    parts.merge(nshard)
+    for k in parts.scales:
+        logger.info(f"wrote {parts.target(k)}: {len(parts.manifest)} utterances, {int(parts.n_frames.sum())} frames")
+
+
+def label_parts(
+    manifest: Manifest, km: MultiscaleKMeans, out, dtype: str = "float32", part_seconds: float = PART_SECONDS
+) -> LabelParts:
+    """Where the labels of `manifest` come together, for these centroids."""
+    digest = fingerprint(
+        manifest, checkpoint_sha256=km.checkpoint_sha256, layer=km.layer, dtype=dtype, centroids=km.centroids
+    )
+    return LabelParts(Path(out), manifest, km.scales, digest, part_seconds)
+
+
+def claim(parts: LabelParts, km: MultiscaleKMeans, force: bool) -> bool:
+    """Whether there is work to do in `parts.out`, after writing dictionaries and provenance there.
+
+    Raises `UserError` if the folder holds other labels, unless `force`.
+    """
+    begun = parts.folder.is_dir()
+    if not begun and parts.finished():
+        return False
+    record = parts.out / "provenance.json"
+    if not force:
+        if record.is_file() and json.loads(record.read_text()) != km.provenance:
+            raise UserError(f"{parts.out} holds labels of other centroids; give another --out, or --force")
+        if parts.foreign():
+            raise UserError(
+                f"{parts.folder} was left by a run with other centroids, checkpoint, manifest or part size; "
+                "give another --out, or --force"
+            )
+        present = [parts.target(k) for k in parts.scales if parts.target(k).exists()]
+        if present and not begun:
+            raise UserError(
+                f"{present[0]} exists already, of other centroids or changed since; "
+                "give --force to replace it, or another --out"
+            )
+    for k in parts.scales:
+        write_km_dictionary(parts.out / f"dict.{k}.km.txt", k)
     with atomic_text(record) as stream:
         json.dump(km.provenance, stream)
-    for k, path in targets.items():
-        with atomic_text(path) as stream:
-            stream.writelines(f"{line}\n" for line in lines[k])
-        logger.info(f"wrote {path}: {len(manifest)} utterances, {int(manifest.n_frames().sum())} frames")
+    return True
+
+
+def features_labeller(km: MultiscaleKMeans, device) -> Callable[[Tensor], dict[int, np.ndarray]]:
+    """Function: features `(T, D)` -> labels `(T,)` of every scale, as numpy int32."""
+    assign = Assigner(km.centroids, device)
+    return lambda x: {k: v.to(torch.int32).cpu().numpy() for k, v in assign(x.to(device)).items()}
+
+
+def _compute(parts: LabelParts, missing: list[int], features: LayerFeatures, labeller: Callable, known: dict) -> None:
+    """Compute parts in one stream of utterances, so that the workers do not wait at the end of each part."""
+    unknown = [i for part in missing for i in parts.ranges[part] if i not in known]
+    stream = features.stream(parts.manifest, unknown, then=labeller, progress=bool(unknown))
+    for part in missing:
+        rows = [known[i] if i in known else next(stream)[1] for i in parts.ranges[part]]
+        parts.write(part, {k: np.concatenate([row[k] for row in rows]) for k in parts.scales})
+    next(stream, None)  # closes the progress bar

@@ -232,27 +232,62 @@ class FrameLabels:
     @classmethod
     def read(cls, path, manifest: Manifest, n_clusters: int) -> "FrameLabels":
         """Read `SPLIT.K.km`, checked to the frame against its manifest. Text is parsed once."""
+        labels, problems = cls.examine(path, manifest, n_clusters)
+        if problems:
+            more = f" ({len(problems)} problems: see check_labels.py)" if len(problems) > 1 else ""
+            raise UserError(problems[0] + more)
+        return labels
+
+    @classmethod
+    def examine(cls, path, manifest: Manifest, n_clusters: int) -> tuple["FrameLabels | None", list[str]]:
+        """Labels of `SPLIT.K.km` and what is wrong with them, with file and line; no labels if something is."""
         lines = _lines(path)
-        _same_count(path, lines, manifest)
-        rows = []
-        for index, (line, expected) in enumerate(zip(lines, manifest.n_frames(), strict=True)):
-            where = f"{path}, line {index + 1}"
-            try:
-                row = np.array(line.split(), dtype=np.int64)
-            except ValueError:
-                raise UserError(f"{where}: expected integers separated by spaces") from None
-            if len(row) != expected:
-                raise UserError(
-                    f"{where}: {len(row)} labels for {manifest.paths[index]}, whose {manifest.n_samples[index]} "
-                    f"samples give {expected} frames; make the labels again with dump_km_label.py "
-                    "(50 labels a second, 16 kHz audio)"
-                )
-            if row.min() < 0 or row.max() >= n_clusters:
-                wrong = row[(row < 0) | (row >= n_clusters)][0]
-                raise UserError(f"{where}: label {wrong} is not in the dictionary (0 to {n_clusters - 1})")
-            rows.append(row.astype(np.int32))
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-        return cls(np.concatenate(rows), offsets)
+        try:
+            _same_count(path, lines, manifest)
+        except UserError as error:
+            return None, [str(error)]
+        counts = np.array([line.count(" ") + 1 if line else 0 for line in lines])
+        values = _integers(" ".join(lines))
+        if values is None or len(values) != counts.sum():
+            wrong = [i for i, line in enumerate(lines) if not all(map(str.isdecimal, line.split(" ")))]
+            return None, [f"{path}, line {i + 1}: expected integers separated by single spaces" for i in wrong]
+        problems = _wrong_counts(path, manifest, counts)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        outside = np.flatnonzero(values >= n_clusters)
+        owners, first = np.unique(np.searchsorted(offsets, outside, side="right") - 1, return_index=True)
+        problems += [
+            f"{path}, line {i + 1}: label {value} is not in the dictionary (0 to {n_clusters - 1})"
+            for i, value in zip(owners.tolist(), values[outside[first]].tolist(), strict=True)
+        ]
+        if problems:
+            return None, problems
+        return cls(values.astype(np.int16 if n_clusters <= 2**15 else np.int32), offsets), []
+
+
+def _integers(text: str) -> np.ndarray | None:
+    """Numbers of a text of digits and spaces, None for any other text."""
+    if text.encode().translate(None, b"0123456789 "):
+        return None
+    return np.fromstring(text, dtype=np.int64, sep=" ")
+
+
+def _wrong_counts(path, manifest: Manifest, counts: np.ndarray) -> list[str]:
+    """Lines whose number of labels is not that of the frames; one message if the label rate is another."""
+    expected = manifest.n_frames()
+    wrong = np.flatnonzero(counts != expected)
+    rate = frames.FRAME_RATE * counts.sum() / expected.sum()
+    if len(wrong) > len(manifest) / 2 and not 0.95 < rate / frames.FRAME_RATE < 1.05:
+        return [
+            f"{path}: {rate:.1f} labels a second of audio ({len(wrong)} of {len(manifest)} lines are wrong), expected "
+            f"{frames.FRAME_RATE:.0f} for HuBERT on {frames.SAMPLE_RATE} Hz audio; other features or another sampling "
+            "rate: make the labels again with dump_km_label.py"
+        ]
+    return [
+        f"{path}, line {i + 1}: {counts[i]} labels for {manifest.paths[i]}, whose {manifest.n_samples[i]} "
+        f"samples give {expected[i]} frames; make the labels again with dump_km_label.py "
+        "(50 labels a second, 16 kHz audio)"
+        for i in wrong.tolist()
+    ]
 
 
 def _lines(path) -> list[str]:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from npy_append_array import NpyAppendArray
 
-from gmp_plugin.data.audio import read_audio
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import atomic_path, atomic_text, refuse_existing
 from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.manifest import Manifest
+from gmp_plugin.shards import default_workers, rank_and_nshard, share
 
 
 def main(argv=None) -> None:
@@ -26,8 +26,9 @@ def main(argv=None) -> None:
     parser.add_argument("--manifest", required=True, help="manifest (.tsv); the features take its name")
     parser.add_argument("--checkpoint", required=True, help="HuBERT: a fairseq or a stage checkpoint")
     parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
-    parser.add_argument("--nshard", type=int, default=1, help="parts of the manifest")
-    parser.add_argument("--rank", type=int, default=0, help="which part, from 0")
+    parser.add_argument("--nshard", type=int, help="parts of the manifest (default: torchrun's or Slurm's, else 1)")
+    parser.add_argument("--rank", type=int, help="which part, from 0")
+    parser.add_argument("--workers", type=int, help="threads, a clip each (default: the CPU cores; 1 on a GPU)")
     parser.add_argument("--out", required=True, help="folder for the features")
     parser.add_argument("--device", default=default_device(), help="cpu or cuda (default: cuda if there is one)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
@@ -35,19 +36,19 @@ def main(argv=None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
     manifest = Manifest.read(args.manifest)
-    if not 0 <= args.rank < args.nshard <= len(manifest):
-        raise UserError(f"--rank {args.rank} --nshard {args.nshard}: expected 0 <= rank < nshard <= {len(manifest)}")
-    start, end = (round(len(manifest) / args.nshard * rank) for rank in (args.rank, args.rank + 1))
-    stem = Path(args.out) / f"{Path(args.manifest).stem}_{args.rank}_{args.nshard}"
+    rank, nshard = rank_and_nshard(args.rank, args.nshard)
+    if nshard > len(manifest):
+        raise UserError(f"--nshard {nshard}: {args.manifest} has only {len(manifest)} utterances; give fewer")
+    stem = Path(args.out) / f"{Path(args.manifest).stem}_{rank}_{nshard}"
     features_path, lengths_path = stem.with_suffix(".npy"), stem.with_suffix(".len")
     refuse_existing(features_path, lengths_path, force=args.force)
-    features = LayerFeatures.load(args.checkpoint, args.layer, args.device)
+    workers = args.workers or default_workers(args.device)
+    features = LayerFeatures.load(args.checkpoint, args.layer, args.device, workers=workers)
     lengths = []
     with atomic_path(features_path) as temporary:
         with NpyAppendArray(str(temporary)) as array:
-            for index in range(start, end):
-                x = features([read_audio(manifest, index)])[0].cpu().numpy()
-                array.append(x)
+            for _, x in features.stream(manifest, share(len(manifest), rank, nshard)):
+                array.append(x.cpu().numpy())
                 lengths.append(len(x))
         with atomic_text(lengths_path) as stream:
             stream.writelines(f"{length}\n" for length in lengths)

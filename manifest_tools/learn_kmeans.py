@@ -2,7 +2,11 @@
 
 Example:
     python manifest_tools/learn_kmeans.py --manifest data/fold1/train.tsv \\
-        --checkpoint exp/stage1/checkpoint_best.pt --layer -3 --scales 64 512 4096 --kmeans km.safetensors
+        --checkpoint exp/stage1/checkpoint_best.pt --layer -3 --scales 64 512 4096 --kmeans km.safetensors \\
+        --labels-out labels/fold1
+
+With --labels-out the same manifest is labelled at once: frames that were computed for the fit are not computed
+again. Without it, dump_km_label.py labels later.
 """
 
 import argparse
@@ -11,8 +15,11 @@ import logging
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.files import refuse_existing
+from gmp_plugin.hubert.features import DTYPES
+from gmp_plugin.kmeans import BACKENDS
 from gmp_plugin.labels import learn_kmeans
 from gmp_plugin.manifest import Manifest
+from gmp_plugin.shards import default_workers
 
 
 def main(argv=None) -> None:
@@ -23,7 +30,14 @@ def main(argv=None) -> None:
     parser.add_argument("--scales", type=int, nargs="+", default=[64, 512, 4096], help="cluster counts")
     parser.add_argument("--kmeans", required=True, help="file to write (.safetensors)")
     parser.add_argument("--max-frames", type=int, help="frames of the sample (default: 256 per centroid)")
-    parser.add_argument("--backend", choices=["torch", "sklearn"], default="torch", help="sklearn: as simple_kmeans")
+    parser.add_argument("--labels-out", help="label the manifest too, into this folder, as dump_km_label.py does")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="torch",
+        help="torch: all scales together; for comparison sklearn (fairseq's simple_kmeans and its settings) or faiss",
+    )  # fmt: skip
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the model; bfloat16 is faster, coarser")
+    parser.add_argument("--workers", type=int, help="threads, a clip each (default: the CPU cores; 1 on a GPU)")
+    parser.add_argument("--batch-seconds", type=float, default=0, help="audio per batch; 0: one clip (the default)")
     parser.add_argument("--device", default=default_device(), help="cpu or cuda (default: cuda if there is one)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -32,9 +46,11 @@ def main(argv=None) -> None:
 
     refuse_existing(args.kmeans, force=args.force)
     learn_kmeans(
-        Manifest.read(args.manifest), args.checkpoint, args.layer, args.scales, args.seed, args.max_frames,
-        args.device, args.backend,
-    ).save(args.kmeans)  # fmt: skip
+        Manifest.read(args.manifest), args.checkpoint, args.layer, args.scales, args.kmeans, seed=args.seed,
+        max_frames=args.max_frames, device=args.device, backend=args.backend, labels_out=args.labels_out,
+        force=args.force, workers=args.workers or default_workers(args.device), batch_seconds=args.batch_seconds,
+        dtype=args.dtype,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

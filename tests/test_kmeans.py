@@ -54,10 +54,26 @@ def test_same_seed_same_centroids(x):
     assert all(torch.equal(first.centroids[k], second.centroids[k]) for k in first.scales)
 
 
-def test_scikit_learn_backend(x):
-    km = make(x, backend="sklearn")
+@pytest.mark.parametrize("backend", ["sklearn", "faiss"])
+def test_reference_backends(x, backend):
+    km, ours = make(x, backend=backend), make(x)
     assert km.scales == [4, 16]
-    assert km.inertia[16] < km.inertia[4]
+    assert all(0.98 * ours.inertia[k] <= km.inertia[k] < 2 * ours.inertia[k] for k in km.scales)
+
+
+def test_scales_above_the_restarts_are_as_good_as_faiss(x):
+    """1000 clusters: fitted among near centroids only."""
+    assert make(x, scales=(16, 1000)).inertia[1000] <= 1.01 * make(x, scales=(1000,), backend="faiss").inertia[1000]
+
+
+def test_fused_labels_are_those_of_float64_whatever_the_call(x):
+    """One product for all scales; a clip's labels do not change with what else is labelled."""
+    km = make(x)
+    fused = km.assign(x[:300])
+    for k in km.scales:
+        distances = torch.cdist(x[:300].double(), km.centroids[k].double()).pow(2)
+        assert torch.equal(fused[k], distances.argmin(1))
+        assert torch.equal(km.assign(x[:7])[k], fused[k][:7])
 
 
 def test_more_clusters_than_distinct_frames():

@@ -12,8 +12,9 @@ import torch
 from conftest import load_script, tool
 
 from gmp_plugin.errors import UserError
+from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.kmeans import MultiscaleKMeans
-from gmp_plugin.labels import sample_frames
+from gmp_plugin.labels import choose_utterances, sample_frames
 from gmp_plugin.manifest import FrameLabels, Manifest
 
 SIMPLE_KMEANS = Path(fairseq.__file__).parent / "examples" / "hubert" / "simple_kmeans"
@@ -62,18 +63,33 @@ def test_labels_are_fairseqs_on_the_same_features_and_centroids(labelled, featur
         assert (labelled.out / f"dict.{k}.km.txt").read_text() == "".join(f"{i} 1\n" for i in range(k))
 
 
-def test_sample_is_the_same_frames_whatever_the_batches(labelled, features):
-    from gmp_plugin.hubert.features import LayerFeatures
-
+def test_sample_is_whole_utterances_drawn_over_the_manifest(labelled, features):
     manifest = Manifest.read(labelled.manifest)
-    samples = [
-        sample_frames(LayerFeatures.load(labelled.checkpoint, -3, batch_seconds=s), manifest, 50, seed=3)
-        for s in (0.01, 60)
-    ]
-    torch.testing.assert_close(*samples, atol=1e-5, rtol=0)
-    all_frames = torch.tensor(features[0])
-    distances = torch.cdist(samples[0], all_frames, compute_mode="donot_use_mm_for_euclid_dist")
-    assert distances.min(1).values.max() < 1e-4
+    lengths = manifest.n_frames()
+    sample = sample_frames(LayerFeatures.load(labelled.checkpoint, -3), manifest, 60, seed=3)
+    assert 60 <= len(sample.features) < 60 + max(lengths)
+    rows = np.concatenate([np.arange(lengths[:i].sum(), lengths[: i + 1].sum()) for i in sample.indices])
+    assert np.array_equal(sample.features.numpy(), features[0][rows])
+    draws = {tuple(choose_utterances(manifest, 60, seed)) for seed in range(20)}
+    assert set().union(*draws) == set(range(8)) and len(draws) > 5
+    assert choose_utterances(manifest, 10**9, seed=0) == list(range(8))
+
+
+def test_frames_of_the_fit_are_not_computed_twice(labelled, tmp_path, monkeypatch):
+    computed = []
+    original = LayerFeatures.__call__
+    monkeypatch.setattr(LayerFeatures, "__call__", lambda self, waves: computed.extend(waves) or original(self, waves))
+    for max_frames in (60, 10_000):
+        computed.clear()
+        km, out = tmp_path / f"{max_frames}.safetensors", tmp_path / f"labels{max_frames}"
+        tool("learn_kmeans")(
+            [*labelled.common, "--scales", "4", "16", "--max-frames", str(max_frames), "--kmeans", str(km),
+             "--labels-out", str(out)]
+        )  # fmt: skip
+        assert len(computed) == 8  # utterances of the manifest
+        tool("dump_km_label")([*labelled.common, "--kmeans", str(km), "--out", str(tmp_path / f"plain{max_frames}")])
+        for name in ("train.4.km", "train.16.km"):
+            assert (out / name).read_bytes() == (tmp_path / f"plain{max_frames}" / name).read_bytes()
 
 
 def test_layer_out_of_range(labelled):
@@ -94,11 +110,16 @@ def test_labels_of_another_layer_or_checkpoint_are_refused(labelled, stock_check
 
 def test_existing_labels_are_kept_without_force(labelled):
     arguments = [*labelled.common, "--kmeans", labelled.km, "--out", str(labelled.out)]
-    before = (labelled.out / "train.16.km").read_text()
-    with pytest.raises(UserError, match="train.4.km exists already; give --force"):
+    path = labelled.out / "train.16.km"
+    before = path.read_text()
+    tool("dump_km_label")(arguments)  # finished already
+    assert path.read_text() == before
+    path.write_text("edited\n")
+    with pytest.raises(UserError, match="train.4.km exists already, of other centroids or changed since; give --force"):
         tool("dump_km_label")(arguments)
+    assert path.read_text() == "edited\n"
     tool("dump_km_label")([*arguments, "--force"])
-    assert (labelled.out / "train.16.km").read_text() == before
+    assert path.read_text() == before
 
 
 def test_recording_that_changed_since_the_manifest(labelled, write_audio, tmp_path):

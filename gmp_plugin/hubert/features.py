@@ -1,7 +1,9 @@
 """Frame features of one transformer layer, for whole manifests."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -16,21 +18,33 @@ from .checkpoint import load_hubert
 
 logger = logging.getLogger(__name__)
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 class LayerFeatures:
     """The features of one layer; the layers above it are not computed.
 
+    By default every clip goes through the model alone, on one CPU thread: the last bits of its
+    features, and with them its labels, then depend on nothing but the clip. Speed comes from
+    `workers`, threads that share the weights and take a clip each.
+
     Args:
         backbone: model in evaluation mode, on its device.
         layer: 1-based; negative numbers count from the last. Out of range raises `UserError`.
-        batch_seconds: audio per batch, padding included.
+        workers: threads; each computes a clip or batch.
+        batch_seconds: audio per batch, padding included; 0 for one clip at a time. Batches are faster
+            on a GPU; the features then differ in the last bits from those of a clip alone.
+        dtype: `float32`, or `bfloat16` weights and activations (faster, 3 digits).
     """
 
-    def __init__(self, backbone: HubertBackbone, layer: int, batch_seconds: float = 60.0):
-        self.backbone = backbone.eval()
+    def __init__(
+        self, backbone: HubertBackbone, layer: int, workers: int = 1, batch_seconds: float = 0, dtype: str = "float32"
+    ):
+        self.backbone = backbone.eval().to(DTYPES[dtype])
         self.layer = frames.resolve_layer(layer, backbone.n_layers)
+        self.workers, self.dtype = workers, dtype
         self.max_batch_samples = int(batch_seconds * frames.SAMPLE_RATE)
-        logger.info(f"features of layer {self.layer} of {backbone.n_layers}")
+        logger.info(f"features of layer {self.layer} of {backbone.n_layers}, {dtype}")
 
     @classmethod
     def load(cls, checkpoint, layer: int, device: str = "cpu", **kwargs) -> "LayerFeatures":
@@ -39,27 +53,57 @@ class LayerFeatures:
     @torch.inference_mode()
     def __call__(self, waves: list[Tensor]) -> list[Tensor]:
         """Clips `(N,)` at 16 kHz -> features `(T, D)` of each, float32."""
-        device = next(self.backbone.parameters()).device
-        n_samples = torch.tensor([len(wave) for wave in waves], device=device)
-        out = self.backbone(pad_sequence(waves, batch_first=True).to(device), n_samples, output_layer=self.layer)
+        weight = next(self.backbone.parameters())
+        n_samples = torch.tensor([len(wave) for wave in waves], device=weight.device)
+        source = pad_sequence(waves, batch_first=True).to(weight)
+        out = self.backbone(source, n_samples, output_layer=self.layer)
         return [x[:n].float() for x, n in zip(out["x"], out["n_frames"].tolist(), strict=True)]
 
-    def stream(self, manifest: Manifest, indices: Iterable[int] | None = None) -> Iterator[tuple[int, Tensor]]:
-        """`(index, features (T, D))` of the utterances `indices` (all when left out), longest first."""
-        indices = range(len(manifest)) if indices is None else indices
-        indices = sorted(indices, key=lambda i: -manifest.n_samples[i])
-        with tqdm(total=len(indices), unit="utt", desc=f"layer {self.layer}") as progress:
-            for batch in self._batches(manifest, indices):
-                yield from zip(batch, self([read_audio(manifest, i) for i in batch]), strict=True)
-                progress.update(len(batch))
+    def stream(
+        self, manifest: Manifest, indices: Iterable[int] | None = None, then: Callable | None = None, progress=True
+    ) -> Iterator[tuple]:
+        """`(index, features (T, D))` of the utterances `indices` (all when left out), in their order.
 
-    def _batches(self, manifest: Manifest, indices: list[int]) -> Iterator[list[int]]:
-        batch = []
+        Args:
+            then: function of the features, computed by the workers; its result is yielded instead.
+            progress: show a progress bar.
+        """
+        indices = range(len(manifest)) if indices is None else list(indices)
+
+        def one(batch: list[int]) -> list[tuple]:
+            features = self([read_audio(manifest, i) for i in batch])
+            return [(i, then(x) if then else x) for i, x in zip(batch, features, strict=True)]
+
+        with tqdm(total=len(indices), unit="utt", desc=f"layer {self.layer}", disable=not progress) as bar:
+            for results in _ordered(one, self._batches(manifest, indices), self.workers):
+                yield from results
+                bar.update(len(results))
+
+    def _batches(self, manifest: Manifest, indices: Iterable[int]) -> Iterator[list[int]]:
+        batch, longest = [], 0
         for i in indices:
-            longest = manifest.n_samples[batch[0]] if batch else 0
+            longest = max(longest, manifest.n_samples[i])
             if batch and longest * (len(batch) + 1) > self.max_batch_samples:
                 yield batch
-                batch = []
+                batch, longest = [], manifest.n_samples[i]
             batch.append(i)
         if batch:
             yield batch
+
+
+def _ordered(function: Callable, arguments: Iterable, workers: int) -> Iterator:
+    """`map` on `workers` threads of one CPU thread each; order kept, a few results ahead, so that memory stays flat."""
+    pending: deque = deque()
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            for argument in arguments:
+                pending.append(pool.submit(function, argument))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            torch.set_num_threads(before)

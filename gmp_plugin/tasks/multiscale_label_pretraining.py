@@ -1,6 +1,7 @@
 """Stage 2: masked prediction of frame labels at several scales (paper, section 3.2)."""
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List, Optional
@@ -8,8 +9,11 @@ from typing import List, Optional
 from fairseq.tasks import register_task
 
 from ..errors import UserError, exit_with_message
+from ..label_check import summarize_labels
 from ..manifest import FrameLabels, read_km_dictionary
 from .speech_task import SpeechTask, SpeechTaskConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -49,9 +53,10 @@ class MultiscaleLabelPretrainingTask(SpeechTask):
         record = label_dir / "provenance.json"
         if record.is_file():
             self.add_provenance(*json.loads(record.read_text()))
-        return {
-            "frame_labels": [
-                FrameLabels.read(label_dir / f"{split}.{name}", manifest, n_clusters)
-                for name, n_clusters in zip(self.cfg.labels, self.scales, strict=True)
-            ]
-        }
+        labels = [  # checked while they are read, as check_labels.py does
+            FrameLabels.read(label_dir / f"{split}.{name}", manifest, n_clusters)
+            for name, n_clusters in zip(self.cfg.labels, self.scales, strict=True)
+        ]
+        sets = zip(self.cfg.labels, labels, self.scales, strict=True)
+        logger.info(f"labels of {split} are in order: {'; '.join(summarize_labels(*one) for one in sets)}")
+        return {"frame_labels": labels}
