@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import kmeans, provenance
 from .errors import UserError
-from .files import atomic_text, sha256
+from .files import atomic_text
 from .hubert.checkpoint import load_hubert
 from .hubert.features import LayerFeatures
 from .kmeans import Assigner, MultiscaleKMeans
@@ -107,8 +107,9 @@ def dump_km_label(
         part_seconds: audio per part; the same for all ranks.
         features_options: `workers`, `batch_seconds` and `dtype` of `LayerFeatures`.
     """
-    found = sha256(checkpoint) if Path(checkpoint).is_file() else None
-    features = LayerFeatures.load(checkpoint, km.layer if layer is None else layer, device, **features_options)
+    loaded = load_hubert(checkpoint)
+    found = loaded.sha256
+    features = LayerFeatures(loaded.build().to(device), km.layer if layer is None else layer, **features_options)
     if found != km.checkpoint_sha256 or features.layer != km.layer:
         raise UserError(
             f"the centroids were fitted on layer {km.layer} of checkpoint {km.checkpoint_sha256[:12]}..., but these "

@@ -108,6 +108,17 @@ def test_labels_of_another_layer_or_checkpoint_are_refused(labelled, stock_check
     assert not (tmp_path / "new").exists()
 
 
+def test_labels_from_hugging_face_files(labelled, tmp_path):
+    folder = str(tmp_path / "hf")
+    tool("convert_hubert")(["--checkpoint", str(labelled.checkpoint), "--to", "hf", "--out", folder])
+    common = ["--manifest", labelled.manifest, "--checkpoint", folder]
+    km = str(tmp_path / "hf_km.safetensors")
+    tool("learn_kmeans")([*common, "--layer", "-3", "--scales", "4", "16", "--kmeans", km])
+    tool("dump_km_label")([*common, "--kmeans", km, "--out", str(tmp_path / "hf_labels")])
+    for k in (4, 16):
+        assert (tmp_path / "hf_labels" / f"train.{k}.km").read_text() == (labelled.out / f"train.{k}.km").read_text()
+
+
 def test_existing_labels_are_kept_without_force(labelled):
     arguments = [*labelled.common, "--kmeans", labelled.km, "--out", str(labelled.out)]
     path = labelled.out / "train.16.km"

@@ -55,7 +55,7 @@ class LayerFeatures:
         """Clips `(N,)` at 16 kHz -> features `(T, D)` of each, float32."""
         weight = next(self.backbone.parameters())
         n_samples = torch.tensor([len(wave) for wave in waves], device=weight.device)
-        source = pad_sequence(waves, batch_first=True).to(weight)
+        source = pad_sequence(waves, batch_first=True).to(weight.device)
         out = self.backbone(source, n_samples, output_layer=self.layer)
         return [x[:n].float() for x, n in zip(out["x"], out["n_frames"].tolist(), strict=True)]
 
