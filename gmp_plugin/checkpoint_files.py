@@ -11,6 +11,7 @@ from fairseq.file_io import PathManager
 from .errors import UserError
 from .files import atomic_path
 from .hubert.checkpoint import read_checkpoint
+from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -40,24 +41,33 @@ def write_atomically() -> None:
     checkpoint_utils.PathManager = AtomicPathManager
 
 
-def ensure_readable(save_dir, stage: str) -> None:
+def ensure_readable(save_dir, stage: str, train: Manifest | None = None) -> None:
     """Make sure that a restart in `save_dir` finds a whole `checkpoint_last.pt` of this stage, or none.
 
     A damaged one is set aside, and the newest whole checkpoint beside it takes its place. Raises
-    `UserError` if there is none, or if the checkpoint is another stage's.
+    `UserError` if there is none, or if the checkpoint is another stage's or was trained on other
+    recordings than `train`: going on from another fold's would bring its test part into training.
     """
     last = Path(save_dir) / "checkpoint_last.pt"
     if not last.exists():
         return
     try:
-        found = _stage(read_checkpoint(last))
+        state = read_checkpoint(last)
     except UserError as error:
         _replace(last, stage, str(error))
-        return
+        state = read_checkpoint(last)
+    found = _stage(state)
     if found != stage:
         raise UserError(
             f"{last} is a checkpoint of {found or 'no stage of ours'}, not of {stage}; give another "
             "checkpoint.save_dir, or remove it"
+        )
+    records = state.get("task_state", {}).get("provenance", [])
+    trained = [e["utterances"] for e in records if (e["stage"], e["split"]) == (stage, "train")]
+    if train is not None and trained and trained[-1] != list(train.paths):
+        raise UserError(
+            f"{last} was trained on other recordings ({len(trained[-1])}) than {train.file} lists ({len(train)}), "
+            "perhaps another fold's; give another checkpoint.save_dir, or remove it"
         )
 
 

@@ -69,14 +69,22 @@ class EmotionClassifier:
         return result
 
 
-def evaluate(checkpoint, manifest_path, device: str = "cpu") -> dict:
+def evaluate(checkpoint, manifest_path, device: str = "cpu", allow_seen: bool = False) -> dict:
     """Everything about one evaluation, as `result.json` keeps it; rates in percent.
 
     Reads `SPLIT.emotion` and `dict.emotion.txt` beside the manifest; the dictionary must name the
-    checkpoint's classes.
+    checkpoint's classes. Raises `UserError` if a recording was in a training or validation part of
+    anything that the checkpoint descends from, unless `allow_seen`.
     """
     classifier = EmotionClassifier.load(checkpoint, device)
     manifest = Manifest.read(manifest_path)
+    leaked = provenance.seen(classifier.provenance, manifest)
+    if leaked and not allow_seen:
+        stages = "; ".join(f"{stage}: {len(paths)}, as {paths[0]}" for stage, paths in leaked.items())
+        raise UserError(
+            f"{manifest_path}: recordings that {checkpoint} has seen in training or validation ({stages}); evaluate "
+            "on the test part of its own fold, or give --allow-seen if you mean it"
+        )
     folder, split = Path(manifest_path).parent, Path(manifest_path).stem
     classes = f"the classes of {checkpoint}"
     truth = read_utterance_labels(folder / f"{split}.emotion", manifest, classifier.names, classes)
@@ -87,7 +95,11 @@ def evaluate(checkpoint, manifest_path, device: str = "cpu") -> dict:
         "uar": 100 * metrics.uar(counts),
         "war": 100 * metrics.war(counts),
         "macro_f1": 100 * metrics.macro_f1(counts),
-        "recalls": dict(zip(classifier.names, (100 * metrics.recalls(counts)).tolist(), strict=True)),
+        # None for a class that the part does not have: NaN is no JSON.
+        "recalls": {
+            name: None if np.isnan(recall) else 100 * recall
+            for name, recall in zip(classifier.names, metrics.recalls(counts).tolist(), strict=True)
+        },
         "classes": classifier.names,
         "confusion": counts.tolist(),
         "n_utterances": len(manifest),

@@ -80,7 +80,7 @@ def learn_kmeans(
     sample = sample_frames(features, manifest, wanted, seed)
     logger.info(f"fitting {len(sample.features)} of {total} frames at scales {scales}")
     centroids, counts, inertia = kmeans.fit(sample.features.to(device), scales, seed, backend)
-    own = provenance.entry("kmeans", "train", manifest)
+    own = provenance.entry("kmeans", Path(manifest.file).stem, manifest)
     km = MultiscaleKMeans(
         centroids, counts, inertia, features.layer, loaded.sha256, len(sample.features), seed,
         provenance.merge(loaded.provenance, [own]),
@@ -135,7 +135,8 @@ def label(
     logger.info(f"{parts.split}, rank {rank} of {nshard}: {len(missing)} of {len(parts.ranges)} parts to compute")
     device = next(features.backbone.parameters()).device
     _compute(parts, missing, features, features_labeller(km, device), known or {})
-    if parts.complete():
+    # `complete` only counts files; with --force, some may still be of other centroids.
+    if parts.complete() and not parts.missing(range(len(parts.ranges))):
         merge(parts, nshard)
     else:
         logger.info(f"{parts.split}: rank {rank} of {nshard} is done; the last rank puts the label files together")

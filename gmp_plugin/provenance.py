@@ -1,8 +1,8 @@
 """What an artefact has seen: the record that the leak audit reads.
 
 A provenance is a list of entries, one per stage and split that touched the artefact or one of its
-ancestors: `{"stage", "split", "manifest", "utterances"}`, with the utterances' paths as the manifest
-names them. Checkpoints carry it in their task state, k-means files in their header, labels in
+ancestors: `{"stage", "split", "manifest", "root", "utterances"}`, with the utterances' paths as the manifest
+names them, relative to its root. Checkpoints carry it in their task state, k-means files in their header, labels in
 `provenance.json`.
 """
 
@@ -11,7 +11,23 @@ from .manifest import Manifest
 
 def entry(stage: str, split: str, manifest: Manifest) -> dict:
     """The entry of `stage` having read all of `manifest` as its `split`."""
-    return {"stage": stage, "split": split, "manifest": manifest.file, "utterances": list(manifest.paths)}
+    return {
+        "stage": stage,
+        "split": split,
+        "manifest": manifest.file,
+        "root": manifest.root,
+        "utterances": list(manifest.paths),
+    }
+
+
+def seen(provenance: list[dict], manifest: Manifest, splits=("train", "valid")) -> dict[str, list[str]]:
+    """Utterances of `manifest` that stages read as one of `splits`, by stage."""
+    wanted = set(manifest.paths)
+    found: dict[str, list[str]] = {}
+    for record in provenance:
+        if record["split"] in splits and record.get("root") == manifest.root:
+            found.setdefault(record["stage"], []).extend(sorted(wanted & set(record["utterances"])))
+    return {stage: paths for stage, paths in found.items() if paths}
 
 
 def merge(*provenances: list[dict]) -> list[dict]:

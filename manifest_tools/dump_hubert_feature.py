@@ -24,7 +24,9 @@ from gmp_plugin.shards import default_workers, rank_and_nshard, share
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, help="manifest (.tsv); the features take its name")
-    parser.add_argument("--checkpoint", required=True, help="HuBERT: a fairseq or a stage checkpoint")
+    parser.add_argument(
+        "--checkpoint", required=True, help="HuBERT: fairseq or stage checkpoint, or Hugging Face folder"
+    )
     parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
     parser.add_argument("--nshard", type=int, help="parts of the manifest (default: torchrun's or Slurm's, else 1)")
     parser.add_argument("--rank", type=int, help="which part, from 0")

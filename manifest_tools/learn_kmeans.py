@@ -25,7 +25,9 @@ from gmp_plugin.shards import default_workers
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, help="training manifest (.tsv) of one fold; never valid or test")
-    parser.add_argument("--checkpoint", required=True, help="HuBERT: a fairseq or a stage checkpoint")
+    parser.add_argument(
+        "--checkpoint", required=True, help="HuBERT: fairseq or stage checkpoint, or Hugging Face folder"
+    )
     parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
     parser.add_argument("--scales", type=int, nargs="+", default=[64, 512, 4096], help="cluster counts")
     parser.add_argument("--kmeans", required=True, help="file to write (.safetensors)")

@@ -40,7 +40,7 @@ def _read(path) -> dict:
     try:
         result = json.loads(Path(path).read_text())
         return {key: result[key] for key in ("fold", "seed", "ablation", "uar", "war", "macro_f1", "classes", "counts")}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no finished result of evaluate.py: {error!r}") from None
 
 

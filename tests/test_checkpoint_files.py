@@ -6,14 +6,16 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from gmp_plugin.checkpoint_files import AtomicPathManager, ensure_readable, write_atomically
+from gmp_plugin.checkpoint_files import AtomicPathManager, ensure_readable, updates_done, write_atomically
 from gmp_plugin.errors import UserError
+from gmp_plugin.manifest import Manifest
 
 
-def save(path, updates, stage="am_softmax_classification"):
+def save(path, updates, stage="am_softmax_classification", provenance=()):
     state = {
         "cfg": {"task": {"_name": stage}},
         "model": {"w": torch.full((1000,), float(updates))},
+        "task_state": {"provenance": list(provenance)},
         "optimizer_history": [{"num_updates": updates}],
     }
     torch.save(state, path)
@@ -56,6 +58,24 @@ def test_another_stages_checkpoint_is_refused(tmp_path):
     save(tmp_path / "checkpoint_last.pt", 6, "multitask_emotion_gender")
     with pytest.raises(UserError, match="is a checkpoint of multitask_emotion_gender, not of am_softmax"):
         ensure_readable(tmp_path, "am_softmax_classification")
+
+
+def test_an_empty_file_falls_back_too(tmp_path):
+    save(tmp_path / "checkpoint_best.pt", 4)
+    (tmp_path / "checkpoint_last.pt").touch()
+    ensure_readable(tmp_path, "am_softmax_classification")
+    assert updates_done(tmp_path) == 4
+
+
+def test_a_checkpoint_of_another_fold_is_refused(tmp_path, fold):
+    train = Manifest.read(fold / "train.tsv")
+    own = [{"stage": "am_softmax_classification", "split": "train", "utterances": list(train.paths)}]
+    save(tmp_path / "checkpoint_last.pt", 6, provenance=own)
+    ensure_readable(tmp_path, "am_softmax_classification", train)
+    own[0]["utterances"] = ["of", "another", "fold"]
+    save(tmp_path / "checkpoint_last.pt", 6, provenance=own)
+    with pytest.raises(UserError, match=r"trained on other recordings \(3\) than .*train.tsv lists \(8\)"):
+        ensure_readable(tmp_path, "am_softmax_classification", train)
 
 
 def test_fairseq_never_has_a_part_of_a_file_under_its_final_name(tmp_path, monkeypatch):

@@ -8,6 +8,9 @@ import torch
 from conftest import CONFIGS, REPO, tool
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gmp_plugin.errors import UserError
+from gmp_plugin.files import sha256
+from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.manifest import Manifest
 
 TINY_MODEL = [
@@ -96,7 +99,7 @@ def test_evaluation_and_summary(course, tmp_path):
     for fold in (1, 2):
         tool("evaluate")(
             ["--checkpoint", f"{course}/stage3/checkpoint_best.pt", "--manifest", f"{course}/data/fold{fold}/test.tsv",
-             "--fold", str(fold), "--ablation", "gmp_atl", "--out", f"{tmp_path}/fold{fold}.json"]
+             "--fold", str(fold), "--out", f"{tmp_path}/fold{fold}.json", "--allow-seen"]
         )  # fmt: skip
     result = json.loads((tmp_path / "fold1.json").read_text())
     confusion = torch.tensor(result["confusion"]).double()
@@ -116,11 +119,30 @@ def test_evaluation_and_summary(course, tmp_path):
     assert summary["uar"]["std"] == pytest.approx(abs(summary["uar"]["folds"][0] - summary["uar"]["folds"][1]) / 2**0.5)
 
 
+def test_recordings_seen_in_training_are_not_evaluated(course, tmp_path):
+    arguments = [
+        "--checkpoint", f"{course}/stage3/checkpoint_best.pt", "--manifest", f"{course}/data/fold2/test.tsv",
+        "--out", f"{tmp_path}/result.json",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"has seen in training or validation \(.*kmeans: .*--allow-seen"):
+        tool("evaluate")(arguments)
+    assert not (tmp_path / "result.json").exists()
+
+
 def test_stock_fairseq_pretraining_takes_updates_on_our_labels(course):
-    """Beside the manifests, as fairseq's README has them; stock model, task, criterion."""
+    """With the paper's three scales; stock model, task and criterion."""
+    checkpoint = course / "stage1" / "checkpoint_best.pt"
+    centroids = {k: torch.randn(k, 32) for k in (64, 512, 4096)}  # the corpus has too few frames to fit 4096
+    zeros = {k: torch.zeros(k, dtype=torch.long) for k in centroids}
+    inertia = dict.fromkeys(centroids, 0.0)
+    MultiscaleKMeans(centroids, zeros, inertia, 2, sha256(checkpoint), 0, 1).save(course / "three.safetensors")
+    tool("dump_km_label")(
+        ["--manifest", f"{course}/data/fold1/train.tsv", f"{course}/data/fold1/valid.tsv", "--checkpoint",
+         str(checkpoint), "--kmeans", f"{course}/three.safetensors", "--out", f"{course}/three"]
+    )  # fmt: skip
     done = shell(
         "fairseq-hydra-train", "--config-dir", REPO / "tests" / "stock", "--config-name", "hubert_pretraining",
-        f"task.data={course}/data/fold1", f"task.label_dir={course}/labels", "task.labels=[8.km,32.km]",
+        f"task.data={course}/data/fold1", f"task.label_dir={course}/three", "task.labels=[64.km,512.km,4096.km]",
         f"checkpoint.save_dir={course}/stock",
     )  # fmt: skip
     assert "num_updates: 2 >= max_update: 2" in done.stdout + done.stderr

@@ -57,6 +57,12 @@ class MultiscaleLabelPretrainingCriterion(FairseqCriterion):
         `frame_labels`, `(B, T)` per scale, match the model's frames: they were checked to the frame
         when they were loaded.
         """
+        with exit_with_message():
+            if model.hubert.mask_prob == 0 and self.part_weights["unmasked"] == 0:
+                raise UserError(
+                    "model.mask_prob=0 masks no frame, and criterion.pred_nomask_weight=0 leaves out the others: "
+                    "nothing is trained; set criterion.pred_nomask_weight=1 for the loss on all frames"
+                )
         output = model(**sample["net_input"])
         device = output["x"].device
         smoothing = self.label_smoothing if self.training else 0.0  # validation stays in true units

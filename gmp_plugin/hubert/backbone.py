@@ -7,6 +7,7 @@ from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 from fairseq.modules import GradMultiply
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from .. import frames
@@ -22,8 +23,20 @@ def hubert_config(settings: dict) -> HubertConfig:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise UserError(f"model.hubert: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    cfg = OmegaConf.merge(OmegaConf.structured(HubertConfig), {"label_rate": frames.FRAME_RATE}, settings)
-    conv_layers(cfg.conv_feature_layers)
+    try:
+        cfg = OmegaConf.merge(OmegaConf.structured(HubertConfig), {"label_rate": frames.FRAME_RATE}, settings)
+    except OmegaConfBaseException as error:
+        raise UserError(f"model.hubert: {str(error).splitlines()[0]}") from None
+    if tuple((k, s) for _, k, s in conv_layers(cfg.conv_feature_layers)) != frames.KERNELS_STRIDES:
+        raise UserError(
+            f"model.hubert: conv_feature_layers {cfg.conv_feature_layers!r} has other kernels and strides than HuBERT, "
+            f"whose frames are {frames.HOP} samples apart; only the widths may differ"
+        )
+    if cfg.encoder_embed_dim % cfg.encoder_attention_heads:
+        raise UserError(
+            f"model.hubert: encoder_embed_dim {cfg.encoder_embed_dim} is no multiple of encoder_attention_heads "
+            f"{cfg.encoder_attention_heads}"
+        )
     if cfg.layer_type != "transformer" or cfg.conv_pos_batch_norm:
         raise UserError(
             f"model.hubert: layer_type {cfg.layer_type!r}, conv_pos_batch_norm {cfg.conv_pos_batch_norm}: expected "
@@ -37,9 +50,12 @@ def conv_layers(text: str) -> list[tuple[int, int, int]]:
 
     fairseq evaluates that string as Python; one from a stranger's checkpoint must be arithmetic only.
     """
-    if not re.fullmatch(r"[\d\s()\[\],+*]+", text) or "**" in text:
-        raise UserError(f"conv_feature_layers is {text!r}; expected a list of (dim, kernel, stride)")
-    return eval(text)
+    try:
+        if not re.fullmatch(r"[\d\s()\[\],+*]+", text) or "**" in text:
+            raise ValueError
+        return [(int(dim), int(kernel), int(stride)) for dim, kernel, stride in eval(text)]
+    except (SyntaxError, TypeError, ValueError):
+        raise UserError(f"conv_feature_layers is {text!r}; expected a list of (dim, kernel, stride)") from None
 
 
 def backbone_settings(cfg: HubertConfig) -> dict:
@@ -61,9 +77,12 @@ class HubertBackbone(HubertModel):
         normalize: the checkpoint's input normalisation: each clip to zero mean and unit variance.
         mask_seed: seed of the span masks.
         min_masks: fewest spans per clip, where masks are applied.
+        frozen: keep the convolutional encoder as it is.
     """
 
-    def __init__(self, cfg: HubertConfig, normalize: bool = False, mask_seed: int = 1, min_masks: int = 2):
+    def __init__(
+        self, cfg: HubertConfig, normalize: bool = False, mask_seed: int = 1, min_masks: int = 2, frozen: bool = False
+    ):
         super().__init__(cfg, HubertPretrainingConfig(sample_rate=frames.SAMPLE_RATE), [None])
         self.remove_pretraining_modules()
         self.cfg = cfg
@@ -71,8 +90,9 @@ class HubertBackbone(HubertModel):
         self.mask_seed, self.min_masks = mask_seed, min_masks
         self.num_updates = 0
         self.kernels_strides = tuple((k, s) for _, k, s in conv_layers(cfg.conv_feature_layers))
-        if self.feature_grad_mult == 0:
-            self.feature_extractor.requires_grad_(False)
+        # Not by `feature_grad_mult`, which a checkpoint keeps: what one stage freezes, the next may train.
+        self.frozen = frozen or self.feature_grad_mult == 0
+        self.feature_extractor.requires_grad_(not self.frozen)
 
     @property
     def dim(self) -> int:
@@ -130,9 +150,9 @@ class HubertBackbone(HubertModel):
         """Convolutional features of audio `(B, N)`: of the valid frames alone, `(M, C)`."""
         if self.normalize:
             source = normalize_clips(source, n_samples)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_mult > 0):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             x = convolve(self.feature_extractor, source, n_samples)
-        if self.feature_grad_mult not in (0.0, 1.0):
+        if not self.frozen and self.feature_grad_mult != 1.0:
             x = GradMultiply.apply(x, self.feature_grad_mult)
         return x
 

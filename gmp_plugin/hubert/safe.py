@@ -6,6 +6,7 @@ import logging
 import pickle
 import re
 import typing
+import zipfile
 from pathlib import Path
 
 import torch
@@ -41,8 +42,11 @@ def load_pickle(path, trust: bool = False):
     except pickle.UnpicklingError as error:
         reason = str(error)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint {path} is damaged or no torch file: {str(error).splitlines()[0]}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"checkpoint {path} is damaged or no torch file: {reason}") from None
     found = re.search(r"(?:GLOBAL|class|global) ([\w.]+\.\w+)", reason)
+    if not found and not zipfile.is_zipfile(path):
+        raise UserError(f"checkpoint {path} is damaged or no torch file: {reason.splitlines()[0]}")
     what = f"the type {found[1]}" if found else "more than tensors and plain containers"
     if trust:
         logger.warning(f"LOADING {path} WITHOUT SAFETY, as you asked: it holds {what}, and may run any code")

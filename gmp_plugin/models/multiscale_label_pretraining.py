@@ -12,7 +12,7 @@ from .stage_model import StageModel, StageModelConfig
 
 @dataclass
 class MultiscaleLabelPretrainingModelConfig(StageModelConfig):
-    mask_prob: float = field(default=0.80, metadata={"help": "share of frames masked, fairseq's unit; 0 for none"})
+    mask_prob: float = field(default=0.80, metadata={"help": "share of frames masked if no spans overlapped"})
     head: ChoiceEnum(["linear", "cosine"]) = field(
         default="linear",
         metadata={"help": "linear: two linear layers with a ReLU per scale (paper); cosine: HuBERT's own"},

@@ -16,7 +16,8 @@ from ..modules.pooling import BiLSTMPooling
 @dataclass
 class StageModelConfig(FairseqDataclass):
     hubert_path: Optional[str] = field(
-        default=None, metadata={"help": "HuBERT to start from: a fairseq checkpoint or a stage checkpoint"}
+        default=None,
+        metadata={"help": "HuBERT to start from: a fairseq checkpoint, a Hugging Face folder or a stage checkpoint"},
     )
     hubert: Any = field(
         default=None,
@@ -26,7 +27,7 @@ class StageModelConfig(FairseqDataclass):
         },
     )
     freeze_feature_extractor: bool = field(default=False, metadata={"help": "keep the convolutional encoder as it is"})
-    mask_prob: float = field(default=0.0, metadata={"help": "share of frames masked in training, fairseq's unit"})
+    mask_prob: float = field(default=0.0, metadata={"help": "share of frames masked if no spans overlapped"})
     mask_length: int = field(default=10, metadata={"help": "length of a masked span in frames"})
     seed: int = II("common.seed")
 
@@ -58,12 +59,11 @@ class StageModel(BaseFairseqModel):
     def build_hubert(self, cfg: StageModelConfig, task) -> HubertBackbone:
         overrides = OmegaConf.to_container(cfg.hubert) if OmegaConf.is_config(cfg.hubert) else dict(cfg.hubert or {})
         overrides |= {"mask_prob": cfg.mask_prob, "mask_length": cfg.mask_length}
-        if cfg.freeze_feature_extractor:
-            overrides["feature_grad_mult"] = 0.0
         kept = task.state.state_dict.get("hubert")
         hubert, provenance = build_backbone(
-            cfg.hubert_path, overrides, kept, mask_seed=cfg.seed, min_masks=self.min_masks
-        )
+            cfg.hubert_path, overrides, kept, mask_seed=cfg.seed, min_masks=self.min_masks,
+            frozen=cfg.freeze_feature_extractor,
+        )  # fmt: skip
         task.add_provenance(*provenance)
         task.state.merge_state_dict(
             {"hubert": {"settings": backbone_settings(hubert.cfg), "normalize": hubert.normalize}}

@@ -62,8 +62,9 @@ class SpeechTask(FairseqTask):
         if not from_checkpoint:  # training, not the loading of a finished model
             write_atomically()
             with exit_with_message():
+                train = Path(cfg.data or "") / "train.tsv"
                 if rank() == 0:
-                    ensure_readable(cfg.save_dir, cls.stage)
+                    ensure_readable(cfg.save_dir, cls.stage, Manifest.read(train) if train.exists() else None)
             if torch.distributed.is_initialized():
                 torch.distributed.barrier()
             updates = updates_done(cfg.save_dir)

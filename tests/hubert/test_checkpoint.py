@@ -10,7 +10,7 @@ from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from omegaconf import OmegaConf
 
 from gmp_plugin.errors import UserError
-from gmp_plugin.hubert.backbone import hubert_config
+from gmp_plugin.hubert.backbone import backbone_settings, hubert_config
 from gmp_plugin.hubert.checkpoint import build_backbone, load_hubert
 from gmp_plugin.hubert.convert import write_huggingface
 from gmp_plugin.hubert.safe import load_pickle
@@ -177,6 +177,43 @@ def test_a_fine_tuned_model_gives_its_backbone(stock_checkpoint, kept_as):
     torch.save(state, path)
     checkpoint = load_hubert(path)
     assert checkpoint.normalize and checkpoint.build().mask_emb.equal(model.mask_emb)
+
+
+def test_an_empty_file_is_damaged(tmp_path):
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(UserError, match="empty.pt is damaged or no torch file"):
+        load_hubert(tmp_path / "empty.pt")
+
+
+def test_a_file_that_is_no_checkpoint_is_not_called_unsafe(tmp_path):
+    (tmp_path / "features.npy").write_bytes(b"\x93NUMPY and more")
+    with pytest.raises(UserError, match="features.npy is damaged or no torch file"):
+        load_hubert(tmp_path / "features.npy")
+
+
+def test_what_one_stage_freezes_the_next_may_train(stock_checkpoint):
+    _, path = stock_checkpoint(feature_grad_mult=0.1)
+    frozen, _ = build_backbone(str(path), {}, None, frozen=True)
+    assert not any(p.requires_grad for p in frozen.feature_extractor.parameters())
+    thawed, _ = build_backbone(str(path), {}, {"settings": backbone_settings(frozen.cfg), "normalize": False})
+    assert thawed.feature_grad_mult == 0.1
+    thawed(torch.randn(1, 3000))["x"][..., 0].sum().backward()
+    assert all(p.grad is not None for p in thawed.feature_extractor.parameters())
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"dropout": "much"}, "model.hubert: "),
+        ({"encoder_attention_heads": 5}, "no multiple of encoder_attention_heads 5"),
+        ({"conv_feature_layers": "[(16,10,5"}, "expected a list of"),
+        ({"conv_feature_layers": "1+1"}, "expected a list of"),
+        ({"conv_feature_layers": "[(16,10,4)] + [(16,3,2)] * 4 + [(16,2,2)] * 2"}, "other kernels and strides"),
+    ],
+)
+def test_impossible_settings_have_one_message(stock_checkpoint, settings, message):
+    with pytest.raises(UserError, match=message):
+        build_backbone(str(stock_checkpoint()[1]), settings, None)
 
 
 def test_nothing_to_start_from():

@@ -107,6 +107,12 @@ def test_stage2_without_masks_and_loss_on_all_frames(km_labels):
     assert log["loss_unmasked_4"] > 0
 
 
+def test_stage2_that_masks_nothing_and_wants_masked_frames_only_is_refused(km_labels):
+    task, model, criterion = build("multiscale_label_pretraining", km_labels, {"mask_prob": 0.0})
+    with pytest.raises(SystemExit, match="nothing is trained; set criterion.pred_nomask_weight=1"):
+        criterion(model, batch(task))
+
+
 def test_stage2_scale_weights(km_labels):
     no_penalty = {"feature_penalty_weight": 0.0}
     build_with = lambda **kw: build("multiscale_label_pretraining", km_labels, criterion={**no_penalty, **kw})  # noqa: E731
