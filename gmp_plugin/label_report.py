@@ -262,7 +262,8 @@ def layer_section(data: LabelSet, km: MultiscaleKMeans | None, scores: list[Laye
     title = "<h2>Which layer holds most emotion</h2>"
     if scores is None:
         return f"{title}<p>Not measured, because no checkpoint was given (<code>--checkpoint</code>).</p>"
-    best = max(scores, key=lambda score: score.uar)
+    highest = max(score.uar for score in scores)
+    best = " and ".join(f"layer {score.layer}" for score in scores if score.uar == highest)
     rows = [
         [f"{s.layer}" + (" (labels)" if km is not None and s.layer == km.layer else "")]
         + [f"{rate:.1%}" for rate in (s.uar, s.war, s.train_uar)]
@@ -272,11 +273,11 @@ def layer_section(data: LabelSet, km: MultiscaleKMeans | None, scores: list[Laye
     chance = 1 / len(np.unique(data.classes["emotion"][0]))
     return (
         f"{title}<p>A linear probe per layer (logistic regression on the standardised mean of a clip's frames), "
-        f"trained on these {len(data.manifest)} utterances and measured on the {len(valid)} of the validation part; the "
-        f"test part is not read. Best: layer {best.layer}. One validation utterance is {1 / len(valid):.1%} of WAR: "
+        f"trained on these {len(data.manifest)} utterances and measured on the {len(valid)} of the validation part; "
+        f"the test part is not read. Best: {best}. One validation utterance is {1 / len(valid):.1%} of WAR: "
         "smaller differences between layers mean nothing. A stage-1 checkpoint was trained on these utterances and "
         "chosen on the validation part: the table compares layers, it is no result.</p>"
-        + _table(["layer", "UAR", "WAR", "UAR on its own training part"], rows, [s is best for s in scores])
+        + _table(["layer", "UAR", "WAR", "UAR on its own training part"], rows, [s.uar == highest for s in scores])
         + _picture(label_plots.layer_figure(scores, chance), "Unweighted average recall of each layer")
     )
 

@@ -15,7 +15,7 @@ from gmp_plugin.hubert.checkpoint import load_hubert
 from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.label_plots import spectrogram
-from gmp_plugin.label_report import LabelSet
+from gmp_plugin.label_report import LabelSet, _along_first_component
 from gmp_plugin.label_statistics import agreement, majority, plane, usage
 from gmp_plugin.layer_probe import LayerMeans, probe_layers
 from gmp_plugin.manifest import Manifest, Utterance, UtteranceTable
@@ -99,6 +99,13 @@ def test_plane_keeps_the_largest_scale_apart():
     assert {k: p.shape for k, p in points.items()} == {2: (2, 2), 4: (4, 2)}
     assert np.allclose(np.abs(points[2][0] - points[2][1]), [10, 0])
     assert np.allclose(points[2], points[4][:2])
+
+
+def test_track_colours_run_the_same_way_at_every_scale():
+    line = np.array([[3.0, 1], [-2, 1], [1, 1], [8, 1]])
+    small, large = _along_first_component({2: -line[:2], 4: line}).values()
+    assert large.tolist() in ([2 / 3, 0, 1 / 3, 1], [1 / 3, 1, 2 / 3, 0])
+    assert (small[1] > small[0]) == (large[3] > large[1])  # 2 lies above -3 as 8 above -2
 
 
 def test_spectrogram_finds_the_tone():
