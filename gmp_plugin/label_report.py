@@ -13,7 +13,7 @@ import numpy as np
 from . import label_plots
 from .data.audio import read_audio
 from .errors import UserError
-from .files import atomic_text
+from .files import atomic_text, sha256
 from .kmeans import MultiscaleKMeans
 from .label_statistics import agreement, majority, plane, usage
 from .layer_probe import LayerScore, probe_layers
@@ -133,7 +133,8 @@ def write_label_report(
     km = None if km_path is None else _load_kmeans(km_path, Path(folder), data)
     sections = [usage_section(data), agreement_section(data), map_section(data, km), clip_section(data, km, n_clips)]
     scores = None if checkpoint is None else probe_layers(data.manifest, checkpoint, layers, **probe_options)
-    sections.append(layer_section(data, km, scores))
+    same_model = km is not None and checkpoint is not None and sha256(checkpoint) == km.checkpoint_sha256
+    sections.append(layer_section(data, km.layer if same_model else None, scores))
     page = _page(f"Frame labels of {Path(manifest_path).stem}", [_summary(data, km, manifest_path, folder), *sections])
     with atomic_text(out) as stream:
         stream.write(page)
@@ -258,14 +259,15 @@ def _along_first_component(centroids: dict[int, np.ndarray]) -> dict[int, np.nda
     return {k: np.argsort(np.argsort(x)) / (k - 1) for k, x in along.items()}
 
 
-def layer_section(data: LabelSet, km: MultiscaleKMeans | None, scores: list[LayerScore] | None) -> str:
+def layer_section(data: LabelSet, label_layer: int | None, scores: list[LayerScore] | None) -> str:
+    """`label_layer` is marked as the one of the labels, None where they are of another checkpoint."""
     title = "<h2>Which layer holds most emotion</h2>"
     if scores is None:
         return f"{title}<p>Not measured, because no checkpoint was given (<code>--checkpoint</code>).</p>"
     highest = max(score.uar for score in scores)
     best = " and ".join(f"layer {score.layer}" for score in scores if score.uar == highest)
     rows = [
-        [f"{s.layer}" + (" (labels)" if km is not None and s.layer == km.layer else "")]
+        [f"{s.layer}" + (" (labels)" if s.layer == label_layer else "")]
         + [f"{rate:.1%}" for rate in (s.uar, s.war, s.train_uar)]
         for s in scores
     ]
@@ -275,7 +277,7 @@ def layer_section(data: LabelSet, km: MultiscaleKMeans | None, scores: list[Laye
         f"{title}<p>A linear probe per layer (logistic regression on the standardised mean of a clip's frames), "
         f"trained on these {len(data.manifest)} utterances and measured on the {len(valid)} of the validation part; "
         f"the test part is not read. Best: {best}. One validation utterance is {1 / len(valid):.1%} of WAR: "
-        "smaller differences between layers mean nothing. A stage-1 checkpoint was trained on these utterances and "
+        "differences of a few utterances mean nothing. A stage-1 checkpoint was trained on these utterances and "
         "chosen on the validation part: the table compares layers, it is no result.</p>"
         + _table(["layer", "UAR", "WAR", "UAR on its own training part"], rows, [s.uar == highest for s in scores])
         + _picture(label_plots.layer_figure(scores, chance), "Unweighted average recall of each layer")

@@ -11,6 +11,7 @@ from conftest import tool
 from sklearn.metrics import normalized_mutual_info_score
 
 from gmp_plugin.errors import UserError
+from gmp_plugin.files import sha256
 from gmp_plugin.hubert.checkpoint import load_hubert
 from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.kmeans import MultiscaleKMeans
@@ -153,8 +154,18 @@ def test_page_holds_everything(corpus, stock_checkpoint):
     ]
     scores = probe_layers(Manifest.read(corpus / "train.tsv"), checkpoint, [1, 4])
     assert [[f"{s.layer}", f"{s.uar:.1%}"] for s in scores] == [row[:2] for row in rows if len(row) == 4]
-    assert "layer 2 of checkpoint <code>ffffffffffff</code>" in page
+    assert "layer 2 of checkpoint <code>ffffffffffff</code>" in page and "(labels)" not in page
     assert "test.tsv" not in page
+
+
+def test_the_layer_of_the_labels_is_marked(corpus, stock_checkpoint):
+    _, checkpoint = stock_checkpoint()
+    path = corpus.parent / "km.safetensors"
+    km = MultiscaleKMeans.load(path)
+    km.checkpoint_sha256 = sha256(checkpoint)
+    km.save(path)
+    page = report(corpus, "--kmeans", path, "--checkpoint", checkpoint, "--clips", "0")
+    assert [row[0] for row in cells(page) if len(row) == 4] == ["1", "2 (labels)", "3", "4"]
 
 
 def test_the_test_part_is_neither_read_nor_reported(corpus, stock_checkpoint):
