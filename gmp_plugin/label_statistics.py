@@ -88,7 +88,7 @@ def plane(centroids: dict[int, np.ndarray]) -> tuple[dict[int, np.ndarray], str]
     except ImportError:
         UMAP = None
     if UMAP is not None and len(together) > 30:
-        points, name = UMAP(random_state=SEED).fit_transform(together), "UMAP"
+        points, name = UMAP(random_state=SEED, n_jobs=1).fit_transform(together), "UMAP"
     else:
         from sklearn.decomposition import PCA
 
