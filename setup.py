@@ -27,6 +27,7 @@ setup(
         "numpy",
         "npy-append-array",
         "scikit-learn",
+        "scipy",
         "soundfile",
         "tensorboard",
         "matplotlib",

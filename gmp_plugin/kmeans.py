@@ -96,7 +96,7 @@ def check_scales(scales, n_frames: int) -> list[int]:
         raise UserError(f"scales {scales}: expected cluster counts of at least 2")
     if scales[-1] > n_frames:
         raise UserError(
-            f"scale {scales[-1]} needs at least {scales[-1]} frames, the manifest has {n_frames}; give smaller --scales"
+            f"scale {scales[-1]} needs at least {scales[-1]} frames, there are {n_frames}; give smaller --scales"
         )
     for k in scales:
         if n_frames < FEW_FRAMES_PER_CENTROID * k:

@@ -171,7 +171,7 @@ def claim(parts: LabelParts, km: MultiscaleKMeans, force: bool) -> bool:
         return False
     record = parts.out / "provenance.json"
     if not force:
-        if record.is_file() and json.loads(record.read_text()) != km.provenance:
+        if record.is_file() and provenance.read(record) != km.provenance:
             raise UserError(f"{parts.out} holds labels of other centroids; give another --out, or --force")
         if parts.foreign():
             raise UserError(

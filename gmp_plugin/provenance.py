@@ -6,6 +6,10 @@ names them, relative to its root. Checkpoints carry it in their task state, k-me
 `provenance.json`.
 """
 
+import json
+from pathlib import Path
+
+from .errors import UserError
 from .manifest import Manifest
 
 
@@ -18,6 +22,14 @@ def entry(stage: str, split: str, manifest: Manifest) -> dict:
         "root": manifest.root,
         "utterances": list(manifest.paths),
     }
+
+
+def read(path) -> list[dict]:
+    """The entries of a `provenance.json`; `UserError` for a damaged one."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); make the labels again with dump_km_label.py") from None
 
 
 def seen(provenance: list[dict], manifest: Manifest, splits=("train", "valid")) -> dict[str, list[str]]:

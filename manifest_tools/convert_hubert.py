@@ -9,8 +9,9 @@ Example:
 
 import argparse
 import logging
+from pathlib import Path
 
-from gmp_plugin.errors import run_tool
+from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
 from gmp_plugin.hubert.checkpoint import load_hubert
 from gmp_plugin.hubert.convert import write_fairseq, write_huggingface
@@ -32,6 +33,9 @@ def main(argv=None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
     refuse_existing(args.out, force=args.force)
+    if Path(args.out).exists() and Path(args.out).is_dir() != (args.to == "hf"):
+        found, wanted = ("folder", "file") if args.to == "fairseq" else ("file", "folder")
+        raise UserError(f"--out {args.out} is a {found}, and --to {args.to} writes a {wanted}; give another --out")
     checkpoint = load_hubert(args.checkpoint, trust=args.trust_pickle)
     {"fairseq": write_fairseq, "hf": write_huggingface}[args.to](checkpoint, args.out, args.force)
     logging.info(f"{args.out}: {checkpoint.settings['encoder_layers']} layers from {args.checkpoint}")

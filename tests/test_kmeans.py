@@ -104,7 +104,7 @@ def test_foreign_file(tmp_path):
 
 
 def test_impossible_scales(caplog):
-    with pytest.raises(UserError, match="scale 64 needs at least 64 frames, the manifest has 20"):
+    with pytest.raises(UserError, match="scale 64 needs at least 64 frames, there are 20"):
         kmeans.check_scales([4, 64], 20)
     with caplog.at_level(logging.WARNING):
         kmeans.check_scales([4], 20)

@@ -73,8 +73,8 @@ def read_checkpoint(path, trust: bool = False) -> dict:
             "Hugging Face layout"
         )
     state = load_pickle(path, trust)
-    if not isinstance(state, dict) or "model" not in state:
-        raise UserError(f"checkpoint {path} is no fairseq checkpoint: it has no entry 'model'")
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise UserError(f"checkpoint {path} is no fairseq checkpoint: it has no entry 'model' with tensors by name")
     return state
 
 
@@ -95,7 +95,7 @@ def load_hubert(path, trust: bool = False) -> HubertCheckpoint:
     state = read_checkpoint(path, trust)
     task_state = state.get("task_state") or {}
     provenance = task_state.get("provenance", [])
-    if "hubert" in task_state:
+    if isinstance(task_state.get("hubert"), dict):
         tensors = {k.removeprefix(PREFIX): v for k, v in state["model"].items() if k.startswith(PREFIX)}
         kept = task_state["hubert"]
         return HubertCheckpoint(str(path), kept["settings"], kept["normalize"], tensors, provenance)

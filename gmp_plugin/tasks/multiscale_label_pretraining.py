@@ -1,6 +1,5 @@
 """Stage 2: masked prediction of frame labels at several scales (paper, section 3.2)."""
 
-import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import List, Optional
 
 from fairseq.tasks import register_task
 
+from .. import provenance
 from ..errors import UserError, exit_with_message
 from ..label_check import summarize_labels
 from ..manifest import FrameLabels, read_km_dictionary
@@ -52,7 +52,7 @@ class MultiscaleLabelPretrainingTask(SpeechTask):
         label_dir = self.label_dir()
         record = label_dir / "provenance.json"
         if record.is_file():
-            self.add_provenance(*json.loads(record.read_text()))
+            self.add_provenance(*provenance.read(record))
         labels = [  # checked while they are read, as check_labels.py does
             FrameLabels.read(label_dir / f"{split}.{name}", manifest, n_clusters)
             for name, n_clusters in zip(self.cfg.labels, self.scales, strict=True)

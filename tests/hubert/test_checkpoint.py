@@ -69,6 +69,10 @@ def test_missing_truncated_and_foreign_files(tmp_path, stock_checkpoint):
     with pytest.raises(UserError, match="no fairseq checkpoint: it has no entry 'model'"):
         load_hubert(path)
 
+    torch.save({"model": [torch.zeros(1)], "cfg": None}, path)
+    with pytest.raises(UserError, match="no fairseq checkpoint: it has no entry 'model' with tensors by name"):
+        load_hubert(path)
+
     torch.save({"cfg": {"model": {"_name": "transformer_lm"}, "task": {}}, "model": {}}, path)
     with pytest.raises(UserError, match="another architecture, 'transformer_lm'; expected a HuBERT"):
         load_hubert(path)
