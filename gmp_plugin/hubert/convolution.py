@@ -14,6 +14,10 @@ from .encoder import gelu, layer_norm
 # give the same features here whatever file they came in.
 NORMALIZE_EPS = 1e-5
 
+# Frames that the row of a batch is rounded up to (1.28 s). oneDNN builds its kernels anew for every
+# length, and is slow on odd ones: without this a small model's training takes nearly twice as long.
+ROW_FRAMES = 64
+
 
 def normalize_clips(source: Tensor, n_samples: Tensor) -> Tensor:
     """Each clip of `(B, N)` to zero mean and unit variance over its valid samples, zeros after them.
@@ -65,6 +69,7 @@ def _one_row(x: Tensor, lengths: list[int], kernels_strides) -> tuple[Tensor, Te
         pieces += [row[:, :n], row.new_zeros(row.size(0), gap)]
         index.append(start // hop + torch.arange(frames.n_frames(n, kernels_strides)))
         start += n + gap
+    pieces.append(x.new_zeros(x.size(1), -start % (ROW_FRAMES * hop)))
     return torch.cat(pieces, 1)[None], torch.cat(index).to(x.device)
 
 
