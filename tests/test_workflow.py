@@ -221,9 +221,9 @@ def test_snakefile_runs_a_fold_to_the_summary_and_resumes(toy, tmp_path):
 
     # A stage whose start has changed trains afresh rather than going on from its old checkpoint.
     run = tmp_path / "exp/tiny/fold2/seed1"
-    (run / "stage2" / "done").touch()
+    (run / "stage2" / "multitask.layer-3.k4-8.from_original.masked" / "done").touch()
     shell(*command)
-    assert "No existing checkpoint found" in (run / "gmp_atl/stage3/train.log").read_text()
+    assert "No existing checkpoint found" in (run / "stage3/multitask.layer-3.k4-8.from_original.masked.am_softmax/train.log").read_text()
 
 
 @pytest.mark.parametrize(

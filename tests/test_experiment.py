@@ -1,0 +1,102 @@
+"""Rows of an experiment and the artefacts that they share."""
+
+import pytest
+from conftest import CONFIGS
+
+from gmp_plugin.errors import UserError
+from gmp_plugin.experiment import Experiment, choose_rows, read_rows
+from gmp_plugin.progress import describe, progress
+
+SCALES = [64, 512, 4096]
+METHOD = "multitask.layer-3.k64-512-4096.from_original.masked"
+
+
+def rows(*names, **settings):
+    return choose_rows(read_rows(CONFIGS / "ablations.yaml", SCALES, **settings), list(names))
+
+
+def test_table_3_shares_stage_1_labels_and_stage_2():
+    table = rows("table3")
+    assert list(table) == ["gmp_atl", "cross_entropy", "no_pseudo_labels", "no_pseudo_labels_cross_entropy"]
+    variants = {name: row.variants() for name, row in table.items()}
+    assert variants["gmp_atl"] == {
+        "stage1": "multitask", "labels": "multitask.layer-3", "stage2": METHOD, "stage3": f"{METHOD}.am_softmax",
+    }  # fmt: skip
+    assert variants["cross_entropy"] == {**variants["gmp_atl"], "stage3": f"{METHOD}.cross_entropy"}
+    assert variants["no_pseudo_labels"] == {
+        "stage1": None, "labels": None, "stage2": None, "stage3": "original.am_softmax",
+    }  # fmt: skip
+    assert variants["no_pseudo_labels_cross_entropy"]["stage3"] == "original.cross_entropy"
+
+
+def test_layer_minus_3_of_table_4_is_the_method_itself():
+    table = rows("gmp_atl", "table4")
+    assert list(table) == ["gmp_atl", *(f"layer_-{k}" for k in range(1, 9))]
+    assert table["layer_-3"].variants() == table["gmp_atl"].variants()
+    assert {row.variants()["stage1"] for row in table.values()} == {"multitask"}
+
+
+def test_a_small_hubert_has_fewer_rows():
+    assert list(rows("table4", n_layers=4)) == ["layer_-1", "layer_-2", "layer_-3", "layer_-4"]
+    with pytest.raises(UserError, match=r"ablations=layer_-5: ablations.yaml has table3, .*layer_-4"):
+        rows("layer_-5", n_layers=4)
+
+
+def test_open_readings():
+    variants = {name: row.variants() for name, row in rows("open").items()}
+    assert variants["emotion_only"]["labels"] == "emotion_only.layer-3"
+    assert variants["middle_scale"]["labels"] == "multitask.layer-3"  # clustered once, for all scales
+    assert variants["middle_scale"]["stage2"] == "multitask.layer-3.k512.from_original.masked"
+    assert variants["from_stage1"]["stage2"] == "multitask.layer-3.k64-512-4096.from_multitask.masked"
+    assert variants["no_masking"]["stage2"] == "multitask.layer-3.k64-512-4096.from_original.no_masking"
+    assert variants["hubert_labels"]["stage1"] is None
+    assert variants["hubert_labels"]["labels"] == "original.layer-3"
+    # stage 1's gender task does not matter where nothing of stage 1 is used
+    assert len({v["stage2"] for v in variants.values()}) == len(variants)
+
+
+def test_every_fragment_is_there():
+    for row in rows("table3", "table4", "open").values():
+        for fragment in filter(None, (row.stage1, row.stage2, row.stage3)):
+            assert (CONFIGS / "ablation" / f"{fragment}.yaml").is_file()
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    made = Experiment("x", "emodb", "EMODB", "", "nano", SCALES, [1, 2], ["1", "2", "3"])
+    made = made.with_rows(rows("table3"))
+    made.write(tmp_path)
+    return tmp_path, Experiment.read(tmp_path)
+
+
+def finish(folder, artefact, marker, seconds):
+    (folder / artefact).mkdir(parents=True)
+    (folder / artefact / marker).touch()
+    (folder / artefact / "time.tsv").write_text(f"s\th:m:s\n{seconds}\t0:00:00\n")
+
+
+def test_progress_counts_shared_artefacts_once(experiment):
+    folder, made = experiment
+    state = progress(folder, made)
+    # six runs of stage 1, labels, stage 2, and of four rows' stage 3
+    assert state.total == {"stage1": 6, "labels": 6, "stage2": 6, "stage3": 24}
+    assert describe(state) == "[0 of 42, time left not known yet]"
+
+
+def test_progress_estimates_what_is_left_from_medians(experiment):
+    folder, made = experiment
+    for seconds, seed in ((100, 1), (300, 2)):
+        finish(folder, f"fold1/seed{seed}/stage1/multitask", "done", seconds)
+    finish(folder, "fold1/seed1/labels/multitask.layer-3", "done", 10)
+    finish(folder, f"fold1/seed1/stage2/{METHOD}", "done", 60)
+    finish(folder, "fold1/seed1/stage3/original.am_softmax", "result.json", 30)
+    state = progress(folder, made)
+    assert state.seconds_left() == 4 * 200 + 5 * 10 + 5 * 60 + 23 * 30
+    assert describe(state, jobs=2) == "[5 of 42, about 15 min left]"
+    finished = "fold1/seed2/stage3/original.am_softmax"
+    assert sum(progress(folder, made, finished).done.values()) == 6
+
+
+def test_a_folder_that_is_no_experiment(tmp_path):
+    with pytest.raises(UserError, match="experiment.json is no experiment of the workflow .*make experiment"):
+        Experiment.read(tmp_path)
