@@ -31,8 +31,9 @@ demo: $(READY)
 	@$(MAKE) --no-print-directory experiment NAME=toy CORPUS=iemocap ROOT=data/toy CONFIG='$(DEMO) $(CONFIG)'
 
 # make experiment CORPUS=iemocap ROOT=IEMOCAP_full_release CHECKPOINT=hubert_base_ls960.pt
-# Also: NAME, SEEDS=1,2,3, ABLATIONS=gmp_atl,cross_entropy, CORES, SNAKEMAKE="-n" for a dry run, or
-# any setting of examples/iemocap/workflow.yaml as CONFIG="scales=32,128 only_folds=1".
+# Also: NAME, SEEDS=1,2,3, ABLATIONS=table3,layer_-1 (examples/iemocap/ablations.yaml), CORES, GPUS,
+# SNAKEMAKE="-n" for a dry run, or any setting of examples/iemocap/workflow.yaml as
+# CONFIG="scales=32,128 only_folds=1".
 NAME ?= $(CORPUS)
 experiment: $(READY)
 	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make experiment CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
