@@ -34,12 +34,18 @@ demo: $(READY)
 # Also: NAME, SEEDS=1,2,3, ABLATIONS=table3,layer_-1 (examples/iemocap/ablations.yaml), CORES, GPUS,
 # SNAKEMAKE="-n" for a dry run, or any setting of examples/iemocap/workflow.yaml as
 # CONFIG="scales=32,128 only_folds=1".
+#
+# flock in place of Snakemake's own lock, which a killed run leaves behind; it also sees that no job of
+# a killed run is still writing.
 NAME ?= $(CORPUS)
 experiment: $(READY)
 	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make experiment CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
-	@snakemake -s examples/iemocap/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules $(SNAKEMAKE) --config name=$(NAME) \
-		corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
-		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)) $(CONFIG)
+	@mkdir -p exp && touch exp/.$(NAME).lock
+	@flock --nonblock --conflict-exit-code 75 exp/.$(NAME).lock \
+		snakemake -s examples/iemocap/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules \
+		--nolock --rerun-incomplete $(SNAKEMAKE) --config name=$(NAME) corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
+		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)) $(CONFIG) \
+		|| { code=$$?; [ $$code != 75 ] || echo "error: exp/$(NAME) is at work already, or a job of an earlier call is"; exit $$code; }
 
 test: $(READY)
 	OMP_NUM_THREADS=1 pytest -q -n 2

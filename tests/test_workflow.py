@@ -1,7 +1,12 @@
 """The whole course as a user runs it, on a generated corpus, at tiny size."""
 
+import contextlib
 import json
+import os
+import random
+import signal
 import subprocess
+import time
 
 import pytest
 import torch
@@ -13,6 +18,7 @@ from gmp_plugin.files import sha256
 from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.manifest import Manifest
 
+METHOD = "multitask.layer-3.k4-8.from_original.masked"
 TINY_MODEL = [
     "model.hubert.conv_feature_layers='[(16,10,5)] + [(16,3,2)] * 4 + [(16,2,2)] * 2'",
     "model.hubert.encoder_embed_dim=32",
@@ -205,25 +211,54 @@ def test_snakefile_plans_folds_seeds_and_ablations(toy, tmp_path):
     assert "checkpoint manifest" in plan and "rule all" in plan
 
 
-def test_snakefile_runs_a_fold_to_the_summary_and_resumes(toy, tmp_path):
-    settings = ["max_update=2", "warmup_updates=1"]
-    stage = f"[optimization.{settings[0]},lr_scheduler.{settings[1]}]"
-    command = [
-        "snakemake", "-s", CONFIGS / "Snakefile", "--cores", "2", "--directory", tmp_path, "--quiet", "rules",
-        "--config", "name=tiny", f"root={toy}/corpus", "scales=4,8", "only_folds=2",
-        *(f"{s}={stage}" for s in ("stage1", "stage2", "stage3")),
+def experiment(name, toy, *settings):
+    """`make experiment`'s command for one fold, two updates a stage."""
+    stage = "[optimization.max_update=2,lr_scheduler.warmup_updates=1]"
+    return [
+        "snakemake", "-s", CONFIGS / "Snakefile", "--cores", "2", "--quiet", "rules", "--nolock", "--rerun-incomplete",
+        "--config", f"name={name}", f"root={toy}/corpus", "scales=4,8", "only_folds=2",
+        *(f"{s}={stage}" for s in ("stage1", "stage2", "stage3")), *settings,
     ]  # fmt: skip
+
+
+def test_snakefile_runs_a_fold_to_the_summary_and_resumes(toy, tmp_path):
+    command = [*experiment("tiny", toy), "--directory", tmp_path]
     done = shell(*command)
     assert "gmp_atl, seeds 1" in done.stdout
+    assert "[1 of 4, time left not known yet] fold2/seed1/stage1/multitask" in done.stdout
+    assert f"[4 of 4, about 0 s left] fold2/seed1/stage3/{METHOD}.am_softmax" in done.stdout
     summary = json.loads((tmp_path / "exp/tiny/summary.json").read_text())
     assert summary["folds"] == ["2"] and 0 <= summary["uar"]["mean"] <= 100
     assert "Nothing to be done" in (again := shell(*command)).stdout + again.stderr
 
     # A stage whose start has changed trains afresh rather than going on from its old checkpoint.
     run = tmp_path / "exp/tiny/fold2/seed1"
-    (run / "stage2" / "multitask.layer-3.k4-8.from_original.masked" / "done").touch()
+    (run / "stage2" / METHOD / "done").touch()
     shell(*command)
-    assert "No existing checkpoint found" in (run / "stage3/multitask.layer-3.k4-8.from_original.masked.am_softmax/train.log").read_text()
+    assert "No existing checkpoint found" in (run / f"stage3/{METHOD}.am_softmax/train.log").read_text()
+
+
+def test_a_killed_experiment_ends_with_the_same_table(toy, tmp_path):
+    """Killed with all its jobs, SIGKILL, in the midst of every stage in turn (`GMP_KILLS`: at random times)."""
+    rows = "ablations=gmp_atl,no_pseudo_labels_cross_entropy"
+    shell(*experiment("calm", toy, rows), "--directory", tmp_path)
+    command = [str(c) for c in (*experiment("killed", toy, rows), "--directory", tmp_path)]
+    waits = [random.uniform(2, 40) for _ in range(int(os.environ.get("GMP_KILLS", 0)))]
+    for moment in waits or ("stage1/multitask/train.log", f"stage2/{METHOD}/train.log"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        if waits:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moment)
+        else:
+            while process.poll() is None and not (tmp_path / "exp/killed/fold2/seed1" / moment).exists():
+                time.sleep(0.05)
+            time.sleep(1)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    shell(*command)
+    tables = [json.loads((tmp_path / f"exp/{name}/summary.json").read_text()) for name in ("calm", "killed")]
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize(
