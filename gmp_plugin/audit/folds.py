@@ -45,7 +45,7 @@ def overlaps(
         others = sorted(name for name in names - forbidden["test"] if corpus.utterances[name].speaker in known)
         for speaker in in_order(corpus.speakers(others)):
             own = tuple(name for name in others if corpus.utterances[name].speaker == speaker)
-            what = f"speaker {speaker} is of the test part, and was heard in other recordings"
+            what = f"a speaker of the test part in {len(own)} other recording{'s' * (len(own) > 1)}"
             leaks.append(Leak(*where, what, own, (speaker,), artefacts))
     return leaks
 

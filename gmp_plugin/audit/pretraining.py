@@ -87,10 +87,10 @@ def audit_pretraining(corpus: Corpus, pretrained: Pretrained) -> tuple[list[Leak
                 what = f"stage {stage}, split {split}, has read {listed(unknown)} of the corpus's folder"
                 problems.append(Problem(f"{what}, which {table} does not know", (checkpoint,)))
             elif not names:
-                files = [os.path.abspath(os.path.join(entry["root"], path)) for path in paths]
+                files = [os.path.abspath(os.path.join(entry.get("root") or "", path)) for path in paths]
                 n = sum(file in corpus.heard for file in files)
                 notes.append(
                     f"pretraining of {checkpoint}, stage {stage}, split {split}: {len(paths)} recordings of "
-                    f"{entry['root']}, none of this corpus (compared by path, {n} of them by sound)"
+                    f"{entry.get('root')}, none of this corpus (compared by path, {n} of them by sound)"
                 )
     return leaks, problems, notes
