@@ -15,6 +15,7 @@ from gmp_plugin import provenance
 from gmp_plugin.audit import Audit
 from gmp_plugin.corpora.folds import Fold
 from gmp_plugin.errors import UserError
+from gmp_plugin.experiment import Experiment
 from gmp_plugin.manifest import Manifest, UtteranceTable
 
 STAGE1 = "fold1/seed1/stage1/multitask/checkpoint_best.pt"
@@ -60,6 +61,15 @@ def run_audit(capsys):
 def edit(path, change):
     """Apply a function to a JSON file's content."""
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def write_plan(folder, checkpoint, *variants):
+    """The workflow's plan: a row for each variant of stage 3, of the folds 1 and 2."""
+    rows = {
+        f"row {i}": {**dict.fromkeys(("stage1", "labels", "stage2")), "stage3": f"fold{{fold}}/seed{{seed}}/stage3/{v}"}
+        for i, v in enumerate(variants)
+    }
+    Experiment("exp", "csv", "corpus", checkpoint, "nano", [2, 4], [1], ["1", "2"], rows).write(folder)
 
 
 def test_a_clean_experiment_passes(exp, run_audit):
@@ -428,8 +438,7 @@ def pretrained(exp, tmp_path, stock_checkpoint):
         own = torch.load(exp.folder / STAGE1, weights_only=True)["task_state"]["provenance"]
         save_checkpoint(exp.folder / STAGE1, "stage1", [*entries, *own], str(path))
         if named:
-            plan = {"checkpoint": str(path), "folds": ["1"], "seeds": [1], "rows": {}}
-            (exp.folder / "experiment.json").write_text(json.dumps(plan))
+            write_plan(exp.folder, str(path))
         return str(path)
 
     return start
@@ -476,19 +485,13 @@ def test_fresh_weights_are_noted(exp, run_audit):
 def test_an_unfinished_experiment_is_audited_as_far_as_it_goes(exp, run_audit):
     exp.write_fold(2)
     assert run_audit(exp.folder).audit.absent == ["fold 1: no artefact", "fold 3: no artefact"]
-    rows = {
-        "gmp_atl": {"stage3": "fold{fold}/seed{seed}/stage3/multitask.am_softmax"},
-        "cross_entropy": {"stage3": "fold{fold}/seed{seed}/stage3/multitask.cross_entropy"},
-        "table 4": {"stage3": "fold{fold}/seed{seed}/stage3/multitask.am_softmax"},
-    }
-    plan = {"checkpoint": None, "folds": ["1", "2"], "seeds": [1], "rows": rows}
-    (exp.folder / "experiment.json").write_text(json.dumps(plan))
+    write_plan(exp.folder, "", "multitask.am_softmax", "multitask.cross_entropy", "multitask.am_softmax")
     done = run_audit(exp.folder)
     assert done.status == 0
     assert done.audit.absent == [
-        "fold1/seed1/stage3/multitask.am_softmax/result.json (for gmp_atl, table 4)",
-        "fold1/seed1/stage3/multitask.cross_entropy/result.json (for cross_entropy)",
-        "fold2/seed1/stage3/multitask.cross_entropy/result.json (for cross_entropy)",
+        "fold1/seed1/stage3/multitask.am_softmax/result.json",
+        "fold1/seed1/stage3/multitask.cross_entropy/result.json",
+        "fold2/seed1/stage3/multitask.cross_entropy/result.json",
     ]
 
 
@@ -518,5 +521,5 @@ def test_bad_input(exp, tmp_path, run_audit):
     with pytest.raises(UserError, match="has no data/utterances.tsv"):
         run_audit(tmp_path)
     (exp.folder / "experiment.json").write_text("{}")
-    with pytest.raises(UserError, match="experiment.json is damaged"):
+    with pytest.raises(UserError, match="experiment.json is no experiment"):
         run_audit(exp.folder)

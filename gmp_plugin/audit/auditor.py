@@ -22,14 +22,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..experiment import Experiment
 from ..manifest import SPLITS
-from .artefacts import LABELS, RESULT, ArtefactReader, find_artefacts
+from .artefacts import LABELS, RESULT, Artefact, ArtefactReader, find_artefacts
 from .corpus import Corpus
 from .entries import CarriedEntry, audit_entry, carried_entries, seen
-from .findings import Audit, Problem
+from .findings import Audit, Leak, Problem
 from .folds import audit_division, audit_parts, audit_twins
 from .labels import audit_labels
-from .plan import absent, read_plan
 from .pretraining import Pretrained, audit_pretraining, read_pretrained
 from .results import audit_result
 from .sound import listen
@@ -48,11 +48,11 @@ def audit(exp_dir, data=None, sound: bool = True, workers: int = 1) -> Audit:
     """
     exp_dir = Path(exp_dir)
     corpus = Corpus.read(data or _data(exp_dir))
-    plan = read_plan(exp_dir / "experiment.json")
+    plan = Experiment.read(exp_dir) if (exp_dir / "experiment.json").exists() else None
     reader = ArtefactReader(exp_dir)
     found = list(find_artefacts(exp_dir))
     artefacts = [reader(path, kind) for path, kind in tqdm(found, unit="artefact", desc="provenance")]
-    pretrained = read_pretrained(exp_dir, plan.get("checkpoint"), artefacts, reader)
+    pretrained = read_pretrained(exp_dir, plan.checkpoint if plan else None, artefacts, reader)
     # The shortest course first: it is nearest to where a leak began.
     artefacts = sorted((a for a in artefacts if a.path not in pretrained.inside), key=lambda a: len(a.entries))
     entries = carried_entries(artefacts, pretrained)
@@ -64,24 +64,8 @@ def audit(exp_dir, data=None, sound: bool = True, workers: int = 1) -> Audit:
         leaks += more
     more, problems, remarks = audit_pretraining(corpus, pretrained)
     leaks, notes = leaks + more, notes + remarks
-    known, unknown = [], {}
-    for artefact in artefacts:
-        problems += [Problem(problem, (artefact.path,)) for problem in artefact.problems]
-        if artefact.fold is None:
-            if not artefact.problems:
-                problems.append(Problem("neither its path nor its manifests name a fold", (artefact.path,)))
-        elif set(corpus.parts.get(artefact.fold, ())) < set(SPLITS):
-            unknown.setdefault(artefact.fold, []).append(artefact.path)
-        else:
-            known.append(artefact)
-    for fold, paths in unknown.items():
-        problems.append(Problem(f"the manifests of fold {fold} are not all in {corpus.folder}", tuple(paths)))
-    audits = [audit_entry(corpus, entry) for entry in entries if entry.fold not in unknown]
-    audits += [audit_result(corpus, artefact, exp_dir) for artefact in known if artefact.kind == RESULT]
-    audits += [audit_labels(corpus, artefact, exp_dir) for artefact in known if artefact.kind == LABELS]
-    for more, unclear in audits:
-        leaks += more
-        problems += unclear
+    more, unclear = _audit_artefacts(corpus, artefacts, entries, exp_dir)
+    leaks, problems = leaks + more, problems + unclear
     return Audit(
         exp_dir=str(exp_dir),
         folds=list(corpus.manifests),
@@ -90,9 +74,32 @@ def audit(exp_dir, data=None, sound: bool = True, workers: int = 1) -> Audit:
         seen=seen(corpus, entries),
         leaks=leaks,
         unauditable=corpus.problems + [problem.message for problem in problems],
-        absent=absent(exp_dir, plan, corpus, artefacts),
+        absent=_absent(exp_dir, plan, corpus, artefacts),
         notes=notes,
     )
+
+
+def _audit_artefacts(
+    corpus: Corpus, artefacts: list[Artefact], entries: list[CarriedEntry], exp_dir: Path
+) -> tuple[list[Leak], list[Problem]]:
+    """Leaks, and what cannot be audited."""
+    problems = [Problem(problem, (artefact.path,)) for artefact in artefacts for problem in artefact.problems]
+    known, without_parts = [], {}
+    for artefact in artefacts:
+        if artefact.fold is None:
+            if not artefact.problems:
+                problems.append(Problem("neither its path nor its manifests name a fold", (artefact.path,)))
+        elif set(corpus.parts.get(artefact.fold, ())) < set(SPLITS):
+            without_parts.setdefault(artefact.fold, []).append(artefact.path)
+        else:
+            known.append(artefact)
+    for fold, paths in without_parts.items():
+        problems.append(Problem(f"the manifests of fold {fold} are not all in {corpus.folder}", tuple(paths)))
+    audits = [audit_entry(corpus, entry) for entry in entries if entry.fold not in without_parts]
+    audits += [audit_result(corpus, artefact, exp_dir) for artefact in known if artefact.kind == RESULT]
+    audits += [audit_labels(corpus, artefact, exp_dir) for artefact in known if artefact.kind == LABELS]
+    leaks = [leak for found, _ in audits for leak in found]
+    return leaks, problems + [problem for _, unclear in audits for problem in unclear]
 
 
 def _other_files(corpus: Corpus, entries: list[CarriedEntry], pretrained: Pretrained) -> list[str]:
@@ -104,6 +111,15 @@ def _other_files(corpus: Corpus, entries: list[CarriedEntry], pretrained: Pretra
             _, unknown = corpus.identify(root, paths)
             files += [os.path.abspath(os.path.join(root, path)) for path in unknown]
     return list(dict.fromkeys(files))
+
+
+def _absent(exp_dir: Path, plan: Experiment | None, corpus: Corpus, artefacts: list[Artefact]) -> list[str]:
+    """Results that the workflow has still to make; without its plan, folds without artefacts."""
+    if plan is None:
+        there = {artefact.fold for artefact in artefacts}
+        return [f"fold {fold}: no artefact" for fold in corpus.manifests if fold not in there]
+    results = [f"{folder}/result.json" for folder in plan.artefacts()["stage3"]]
+    return [result for result in results if not (exp_dir / result).is_file()]
 
 
 def _data(exp_dir: Path) -> Path:
