@@ -134,7 +134,7 @@ def test_leak_audit_of_the_course(course):
     evaluate("1", "result.json")
     done = audit()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 folds, 6 checkpoint, 1 k-means, 1 labels, 1 result" in done.stdout
+    assert "5 folds, 6 checkpoints, 1 k-means files, 1 label sets, 1 results" in done.stdout
     evaluate("2", "fold2/result.json")
     done = audit()
     (course / "fold2" / "result.json").unlink()

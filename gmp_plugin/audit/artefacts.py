@@ -17,7 +17,8 @@ from ..hubert.checkpoint import read_checkpoint
 from ..hubert.huggingface import PROVENANCE
 from ..kmeans import MultiscaleKMeans
 
-CHECKPOINT, KMEANS, LABELS, RESULT, WEIGHTS = "checkpoint", "k-means", "labels", "result", "weights"
+CHECKPOINT, KMEANS, LABELS, RESULT = "checkpoints", "k-means files", "label sets", "results"
+WEIGHTS = "other weights"
 SKIPPED_FOLDERS = ("audio_cache", "tensorboard")
 LABEL_FILE = re.compile(r"(.+?)(\.\d+)?\.km")
 _LABEL_PARTS = re.compile(r"\.(.+)\.parts")
@@ -29,7 +30,7 @@ class Artefact:
 
     Args:
         path: relative to the experiment's folder; labels are a folder.
-        kind: checkpoint, k-means, labels, result, or weights of no kind of ours.
+        kind: one of the above.
         fold: as "1"; None if neither its path nor its manifests name one.
         entries: its provenance.
         problems: why it cannot be audited.

@@ -77,7 +77,7 @@ def test_a_clean_experiment_passes(exp, run_audit):
         exp.write_fold(fold)
     done = run_audit(exp.folder)
     assert (done.status, done.err, done.audit.verdict) == (0, [], "clean")
-    assert done.audit.artefacts == {"checkpoint": 9, "k-means": 3, "labels": 3, "result": 3}
+    assert done.audit.artefacts == {"checkpoints": 9, "k-means files": 3, "label sets": 3, "results": 3}
     assert done.audit.compared == 48 and "48 recordings compared" in done.audit.statement
     assert done.audit.absent == []
 
