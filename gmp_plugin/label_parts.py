@@ -4,7 +4,7 @@ A manifest is divided into parts of consecutive utterances. The division depends
 on who computes: ranks, workers and restarts take whole parts. A part lies in
 `OUT/.SPLIT.parts/NUMBER.safetensors`, int32 labels of all scales, with a fingerprint of what made it. When
 all parts are there they are written out as `OUT/SPLIT.K.km`, with a record `OUT/SPLIT.labels.json` of what
-made them, and removed.
+made them and which utterances they are of, and removed.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from . import provenance
 from .errors import UserError
 from .files import atomic_path, atomic_text, sha256
 from .frames import SAMPLE_RATE
@@ -131,7 +132,9 @@ class LabelParts:
             self._write_text()
             files = {self.target(k).name: sha256(self.target(k)) for k in self.scales}
             with atomic_text(self.record) as stream:
-                json.dump({"fingerprint": self.fingerprint, "files": files}, stream, indent=1)
+                read = provenance.entry("labels", self.split, self.manifest)
+                record = {"fingerprint": self.fingerprint, "files": files, "provenance": [read]}
+                json.dump(record, stream, indent=1)
             shutil.rmtree(gone, ignore_errors=True)
             self.folder.rename(gone)  # at once, so that a kill while removing leaves no half-empty folder
         except (OSError, UserError):

@@ -80,7 +80,8 @@ def learn_kmeans(
     sample = sample_frames(features, manifest, wanted, seed)
     logger.info(f"fitting {len(sample.features)} of {total} frames at scales {scales}")
     centroids, counts, inertia = kmeans.fit(sample.features.to(device), scales, seed, backend)
-    own = provenance.entry("kmeans", Path(manifest.file).stem, manifest)
+    split, n_frames = Path(manifest.file).stem, len(sample.features)
+    own = provenance.entry("kmeans", split, manifest, sample.indices, n_frames=n_frames)
     km = MultiscaleKMeans(
         centroids, counts, inertia, features.layer, loaded.sha256, len(sample.features), seed,
         provenance.merge(loaded.provenance, [own]),

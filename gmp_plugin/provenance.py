@@ -2,8 +2,8 @@
 
 A provenance is a list of entries, one per stage and split that touched the artefact or one of its
 ancestors: `{"stage", "split", "manifest", "root", "utterances"}`, with the utterances' paths as the manifest
-names them, relative to its root. Checkpoints carry it in their task state, k-means files in their header, labels in
-`provenance.json`.
+names them, relative to its root; k-means adds `n_frames`, the frames that it was fitted on. Checkpoints carry it in
+their task state, k-means files in their header, labels in `provenance.json`, results among the rest.
 """
 
 import json
@@ -13,14 +13,15 @@ from .errors import UserError
 from .manifest import Manifest
 
 
-def entry(stage: str, split: str, manifest: Manifest) -> dict:
-    """The entry of `stage` having read all of `manifest` as its `split`."""
+def entry(stage: str, split: str, manifest: Manifest, indices=None, **more) -> dict:
+    """The entry of `stage` having read `manifest`, or of it the utterances `indices`, as its `split`."""
     return {
         "stage": stage,
         "split": split,
         "manifest": manifest.file,
         "root": manifest.root,
-        "utterances": list(manifest.paths),
+        "utterances": list(manifest.paths) if indices is None else [manifest.paths[i] for i in indices],
+        **more,
     }
 
 
@@ -30,6 +31,20 @@ def read(path) -> list[dict]:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); make the labels again with dump_km_label.py") from None
+
+
+def validate(entries, where) -> None:
+    """`UserError` unless `entries` is a list of entries, with or without a root, as early ones were."""
+    kinds = {"stage": str, "split": str, "manifest": str, "utterances": list}
+    sound = isinstance(entries, list) and all(
+        isinstance(e, dict)
+        and all(isinstance(e.get(key), kind) for key, kind in kinds.items())
+        and isinstance(e.get("root"), str | None)
+        and all(isinstance(path, str) for path in e["utterances"])
+        for e in entries
+    )
+    if not sound:
+        raise UserError(f"{where}: the provenance is no list of entries with {', '.join(kinds)}")
 
 
 def seen(provenance: list[dict], manifest: Manifest, splits=("train", "valid")) -> dict[str, list[str]]:

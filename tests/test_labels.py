@@ -147,3 +147,16 @@ def test_provenance_tells_what_the_labels_have_seen(labelled):
     assert km.provenance[-1]["stage"] == "kmeans"
     assert km.provenance[-1]["utterances"] == list(Manifest.read(labelled.manifest).paths)
     assert json.loads((labelled.out / "provenance.json").read_text()) == km.provenance
+
+
+def test_provenance_names_what_the_sample_had_and_what_the_labels_are_of(labelled, tmp_path):
+    """For the leak audit: of a sample only the utterances that were drawn, and how many frames that is."""
+    tool("learn_kmeans")([*labelled.common, "--scales", "4", "--max-frames", "40", "--kmeans", f"{tmp_path}/some"])
+    km, manifest = MultiscaleKMeans.load(tmp_path / "some"), Manifest.read(labelled.manifest)
+    chosen = choose_utterances(manifest, 40, seed=1)
+    entry = km.provenance[-1]
+    assert entry["utterances"] == [manifest.paths[i] for i in chosen] and len(chosen) < len(manifest)
+    assert entry["n_frames"] == km.n_frames == manifest.n_frames()[chosen].sum()
+
+    record = json.loads((labelled.out / "train.labels.json").read_text())["provenance"]
+    assert [(e["stage"], e["split"], e["utterances"]) for e in record] == [("labels", "train", list(manifest.paths))]

@@ -125,6 +125,30 @@ def test_evaluation_and_summary(course, tmp_path):
     assert summary["uar"]["std"] == pytest.approx(abs(summary["uar"]["folds"][0] - summary["uar"]["folds"][1]) / 2**0.5)
 
 
+def test_leak_audit_of_the_course(course):
+    """Which the tools of all steps left: clean, until a checkpoint is evaluated on recordings that it knows."""
+
+    def evaluate(fold, out):
+        tool("evaluate")(
+            ["--checkpoint", f"{course}/stage3/checkpoint_best.pt", "--manifest", f"{course}/data/fold{fold}/test.tsv",
+             "--fold", fold, "--out", str(course / out), "--allow-seen"]
+        )  # fmt: skip
+
+    def audit():
+        return shell("python", "manifest_tools/audit_leakage.py", course, check=False)
+
+    evaluate("1", "result.json")
+    done = audit()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 folds, 6 checkpoints, 1 k-means files, 1 label sets, 1 results" in done.stdout
+    evaluate("2", "fold2/result.json")
+    done = audit()
+    (course / "fold2" / "result.json").unlink()
+    assert done.returncode == 1
+    for stage in ("multitask_emotion_gender", "kmeans", "multiscale_label_pretraining", "am_softmax_classification"):
+        assert f"leak: fold2/result.json: fold 2, stage {stage}, split train: " in done.stderr
+
+
 def test_recordings_seen_in_training_are_not_evaluated(course, tmp_path):
     arguments = [
         "--checkpoint", f"{course}/stage3/checkpoint_best.pt", "--manifest", f"{course}/data/fold2/test.tsv",

@@ -61,8 +61,8 @@ class HubertCheckpoint:
         return sha256(self.path)
 
 
-def read_checkpoint(path, trust: bool = False) -> dict:
-    """A fairseq checkpoint file as a dict, without running code from it unless `trust`.
+def read_checkpoint(path, trust: bool = False, mmap: bool = False) -> dict:
+    """A fairseq checkpoint file as a dict, without running code from it unless `trust`; see `load_pickle`.
 
     Raises `UserError` for a missing, truncated or foreign file, and for one that holds types
     beyond those of `safe.SAFE_TYPES`.
@@ -72,7 +72,7 @@ def read_checkpoint(path, trust: bool = False) -> dict:
             f"checkpoint {path} does not exist; expected a fairseq HuBERT or a stage checkpoint (.pt), or a folder in "
             "Hugging Face layout"
         )
-    state = load_pickle(path, trust)
+    state = load_pickle(path, trust, mmap)
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise UserError(f"checkpoint {path} is no fairseq checkpoint: it has no entry 'model' with tensors by name")
     return state

@@ -26,19 +26,21 @@ SAFE_TYPES = [
 ]  # fmt: skip
 
 
-def load_pickle(path, trust: bool = False):
+def load_pickle(path, trust: bool = False, mmap: bool = False):
     """The content of a file written by `torch.save`, on the CPU.
 
     Args:
         trust: load whatever the file holds, and so run whatever code it brings; only for files whose
             author is trusted.
+        mmap: leave the tensors in the file until they are used; for a look at what stands beside them.
 
     Raises `UserError` for a damaged file, and, without `trust`, for one that holds other types than
     tensors, plain containers and `SAFE_TYPES`; the message names the type.
     """
     try:
         with torch.serialization.safe_globals(SAFE_TYPES):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            mmap = mmap and zipfile.is_zipfile(path)  # not files from before torch 1.6
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
