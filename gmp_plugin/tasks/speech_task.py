@@ -75,7 +75,7 @@ class SpeechTask(FairseqTask):
             if torch.distributed.is_initialized():
                 torch.distributed.barrier()
             updates = updates_done(cfg.save_dir)
-            if cfg.max_update and updates >= cfg.max_update:
+            if 0 < cfg.max_update <= updates:
                 # fairseq would train one more update before it looks.
                 logger.info(f"{cfg.save_dir}: all {updates} updates are done already (optimization.max_update)")
                 raise SystemExit(0)
