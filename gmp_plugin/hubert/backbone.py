@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import frames
 from ..errors import UserError
+from .conv_cache import ConvCache, frozen_features
 from .convolution import convolve, normalize_clips
 from .encoder import Packing, encode, layer_norm, linear
 from .masking import span_mask
@@ -93,6 +94,7 @@ class HubertBackbone(HubertModel):
         # Not by `feature_grad_mult`, which a checkpoint keeps: what one stage freezes, the next may train.
         self.frozen = frozen or self.feature_grad_mult == 0
         self.feature_extractor.requires_grad_(not self.frozen)
+        self.conv_cache: ConvCache | None = None  # of frozen convolutions; training sets it
 
     @property
     def dim(self) -> int:
@@ -113,6 +115,7 @@ class HubertBackbone(HubertModel):
         mask: bool = False,
         ids: Tensor | None = None,
         output_layer: int | None = None,
+        penalty: bool = False,
     ) -> dict[str, Tensor]:
         """Run the model up to a layer.
 
@@ -122,10 +125,11 @@ class HubertBackbone(HubertModel):
             mask: replace spans of frames by the mask embedding.
             ids: utterance numbers `(B,)`, which seed the masks.
             output_layer: layer to stop at, negative counts from the end; the last when left out.
+            penalty: give `features_pen`, the mean square of the convolutional features.
 
         Returns:
             `x` `(B, T, D)`, zeros at padded frames; `n_frames` `(B,)`; `mask_indices` bool `(B, T)`
-            or None; with `mask`, `features_pen`, the mean square of the convolutional features.
+            or None; `features_pen` or None.
         """
         if n_samples is None:
             n_samples = torch.full((source.size(0),), source.size(1), device=source.device)
@@ -143,18 +147,24 @@ class HubertBackbone(HubertModel):
             x, mask_indices = self.mask(x, packing, n_frames, ids)
         n_layers = None if output_layer is None else frames.resolve_layer(output_layer, self.n_layers)
         x = packing.unpack(encode(self.encoder, x, packing, n_layers))
-        features_pen = features.float().square().mean() if mask else None
+        features_pen = features.float().square().mean() if penalty else None
         return {"x": x, "n_frames": n_frames, "mask_indices": mask_indices, "features_pen": features_pen}
 
     def convolve(self, source: Tensor, n_samples: Tensor) -> Tensor:
         """Convolutional features of audio `(B, N)`: of the valid frames alone, `(M, C)`."""
-        if self.normalize:
-            source = normalize_clips(source, n_samples)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            x = convolve(self.feature_extractor, source, n_samples)
-        if not self.frozen and self.feature_grad_mult != 1.0:
-            x = GradMultiply.apply(x, self.feature_grad_mult)
-        return x
+
+        def compute(source: Tensor, n_samples: Tensor) -> Tensor:
+            if self.normalize:
+                source = normalize_clips(source, n_samples)
+            return convolve(self.feature_extractor, source, n_samples)
+
+        if self.frozen:
+            if self.conv_cache is not None:
+                self.conv_cache.use(self.feature_extractor, self.normalize)
+            with torch.no_grad():
+                return frozen_features(compute, source, n_samples, self.conv_cache)
+        x = compute(source, n_samples)
+        return x if self.feature_grad_mult == 1.0 else GradMultiply.apply(x, self.feature_grad_mult)
 
     def project(self, features: Tensor) -> Tensor:
         """Convolutional features `(M, C)` to the transformer's size, `(M, D)`."""

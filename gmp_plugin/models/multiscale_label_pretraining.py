@@ -33,7 +33,7 @@ class MultiscaleLabelPretrainingModel(StageModel):
     def forward(self, source, n_samples=None, ids=None) -> dict:
         """Audio `(B, N)` -> frames `x` `(B, T, D)`, masks `masked` and `unmasked` of valid frames, bool
         `(B, T)`, and the feature penalty."""
-        out = self.hubert(source, n_samples, mask=True, ids=ids)
+        out = self.hubert(source, n_samples, mask=True, ids=ids, penalty=True)
         x = out["x"]
         valid = torch.arange(x.size(1), device=x.device) < out["n_frames"][:, None]
         masked = out["mask_indices"] if out["mask_indices"] is not None else torch.zeros_like(valid)

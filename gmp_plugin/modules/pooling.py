@@ -27,7 +27,30 @@ class BiLSTMPooling(nn.Module):
 
     def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
         """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, 2 * hidden_dim)`."""
-        # Packed, so that the backward direction starts at each utterance's own last frame.
+        # Either way the backward direction starts at each utterance's own last frame.
+        if x.device.type == "cpu":
+            return masked_mean(self._by_direction(x, n_frames), n_frames)
         packed = pack_padded_sequence(x, n_frames.cpu(), batch_first=True, enforce_sorted=False)
         frames, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         return masked_mean(frames, n_frames)
+
+    def _by_direction(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """What the LSTM gives for packed utterances, `(B, T, 2 * hidden_dim)`, one direction at a time.
+
+        torch has oneDNN's LSTM for padded batches only, and it is five times as fast as that of packed ones.
+        """
+        time = torch.arange(x.size(1))
+        mirrored = n_frames[:, None] - 1 - time
+        mirrored = torch.where(mirrored >= 0, mirrored, time)[:, :, None]  # padding stays at the end
+
+        def mirror(x: Tensor) -> Tensor:
+            return x.gather(1, mirrored.expand(-1, -1, x.size(2)))
+
+        def run(x: Tensor, suffix: str) -> Tensor:
+            weights = [getattr(self.lstm, name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            zeros = x.new_zeros(1, x.size(0), self.lstm.hidden_size)
+            return torch.lstm(x, (zeros, zeros), weights, True, 1, 0.0, self.training, False, True)[0]
+
+        for layer in range(self.lstm.num_layers):
+            x = torch.cat([run(x, f"_l{layer}"), mirror(run(mirror(x), f"_l{layer}_reverse"))], 2)
+        return x

@@ -12,10 +12,11 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask
 from omegaconf import II
 
-from .. import provenance
+from .. import frames, provenance
 from ..checkpoint_files import ensure_readable, updates_done, write_atomically
 from ..data.speech_dataset import SpeechDataset
 from ..errors import UserError, exit_with_message
+from ..hubert.conv_cache import ConvCache
 from ..manifest import Manifest, read_dictionary, read_utterance_labels
 from ..plots import confusion_figure
 
@@ -31,6 +32,12 @@ class SpeechTaskConfig(FairseqDataclass):
     random_crop: bool = field(default=True, metadata={"help": "crop training parts at random, else at the start"})
     cache_gb: float = field(
         default=2.0, metadata={"help": "keep the decoded audio of a split in memory, if it is not more than this"}
+    )
+    conv_cache_gb: float = field(
+        default=3.0, metadata={"help": "keep the features of frozen convolutions in memory, up to this size"}
+    )
+    conv_cache_dir: Optional[str] = field(
+        default=None, metadata={"help": "keep them on disk as well, in this folder, for other folds, seeds and runs"}
     )
     seed: int = II("common.seed")
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
@@ -68,7 +75,7 @@ class SpeechTask(FairseqTask):
             if torch.distributed.is_initialized():
                 torch.distributed.barrier()
             updates = updates_done(cfg.save_dir)
-            if cfg.max_update and updates >= cfg.max_update:
+            if 0 < cfg.max_update <= updates:
                 # fairseq would train one more update before it looks.
                 logger.info(f"{cfg.save_dir}: all {updates} updates are done already (optimization.max_update)")
                 raise SystemExit(0)
@@ -127,7 +134,22 @@ class SpeechTask(FairseqTask):
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         with exit_with_message():
-            return super().build_model(cfg, from_checkpoint)
+            model = super().build_model(cfg, from_checkpoint)
+        if model.hubert.frozen and not from_checkpoint:
+            model.hubert.conv_cache = self.conv_cache()
+        return model
+
+    def conv_cache(self) -> ConvCache | None:
+        """What training remembers of frozen convolutions; None if nothing."""
+        size, folder, longest = self.cfg.conv_cache_gb, self.cfg.conv_cache_dir, self.cfg.max_sample_size
+        if size <= 0 and not folder:
+            return None
+        logger.info(
+            f"features of the frozen convolutions are computed once and kept: up to {size} GB in memory"
+            + (f", all in {folder}" if folder else "")
+        )
+        crops_from = frames.n_samples(frames.n_frames(longest)) if longest and self.cfg.random_crop else None
+        return ConvCache(int(size * 1e9), folder, shorter_than=crops_from)
 
     def train_step(self, sample, *args, **kwargs):
         self.check_read(sample)

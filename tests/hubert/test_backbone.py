@@ -151,3 +151,12 @@ def test_clips_shorter_than_a_mask_keep_a_frame(n, prob):
         mask = span_mask([n], n + 3, prob, 10, [i], 1, 1)[0]
         assert not mask[n:].any()
         assert (1 <= mask[:n].sum() < n) if n > 1 else not mask.any()
+
+
+@torch.inference_mode()
+def test_the_feature_penalty_is_computed_where_it_is_asked_for(pair):
+    _, ours = pair
+    wave = torch.randn(1, 5000)
+    assert ours(wave, mask=True, ids=torch.tensor([0]))["features_pen"] is None
+    expected = ours.convolve(wave, torch.tensor([5000])).square().mean()
+    torch.testing.assert_close(ours(wave, penalty=True)["features_pen"], expected)

@@ -1,4 +1,6 @@
+import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gmp_plugin.modules.pooling import BiLSTMPooling, masked_mean
 
@@ -20,3 +22,25 @@ def test_an_utterance_pools_to_the_same_vector_alone_and_in_a_batch():
     alone = torch.cat([pooling(clip[None], torch.tensor([len(clip)])) for clip in clips])
     torch.testing.assert_close(together, alone)
     assert together.shape == (3, 8)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_the_bilstm_is_torchs_on_packed_utterances_with_its_gradients(num_layers):
+    torch.manual_seed(0)
+    pooling = BiLSTMPooling(3, 4, num_layers)
+    lengths = torch.tensor([1, 7, 4])
+    x = torch.randn(3, 7, 3)
+
+    def packed(x):
+        sequence = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        frames, _ = pad_packed_sequence(pooling.lstm(sequence)[0], batch_first=True)
+        return torch.stack([row[:n].mean(0) for row, n in zip(frames, lengths, strict=True)])
+
+    found = []
+    for function in (packed, lambda x: pooling(x, lengths)):
+        leaf = x.clone().requires_grad_()
+        pooled = function(leaf)
+        gradients = torch.autograd.grad(pooled.square().sum(), [leaf, *pooling.parameters()])
+        found.append([pooled.detach(), *gradients])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a)  # float32, sums in another order

@@ -1,0 +1,114 @@
+"""Settings with which fairseq trains nothing, or never ends: one message, before anything starts.
+
+fairseq 0.12.3 ends most of them with exit status 0, some before it loads a plugin. So they are looked at by a
+callback of hydra, which the stages' configurations name.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from hydra.experimental.callback import Callback
+from omegaconf import OmegaConf
+
+from .errors import UserError, exit_with_message
+
+
+class CheckSettings(Callback):
+    """`hydra.callbacks`: `check_settings` in the process that the user started, before fairseq starts others."""
+
+    def on_job_start(self, config, **kwargs) -> None:
+        with exit_with_message():
+            check_user_dir(OmegaConf.select(config, "common.user_dir"))
+            check_settings(config, torch.cuda.device_count(), os.environ)
+        # fairseq imports a user_dir's tasks only together with the package, which hydra has imported for this class.
+        from . import tasks  # noqa: F401
+
+
+def check_user_dir(user_dir: str | None) -> None:
+    """Raise `UserError` if `common.user_dir` is another copy than the one that Python imports."""
+    here = Path(__file__).parent
+    if user_dir and Path(user_dir).resolve() != here:
+        raise UserError(
+            f"common.user_dir={user_dir}, but Python imports gmp_plugin from {here}: give that folder, or install the "
+            "other copy (make setup)"
+        )
+
+
+def check_settings(config, n_gpus: int, environ: Mapping[str, str]) -> None:
+    """Raise `UserError` for settings that train nothing.
+
+    Args:
+        config: fairseq's configuration, an omegaconf one or nested dicts.
+        n_gpus: GPUs that this process sees.
+        environ: environment variables, of torchrun among them.
+    """
+    config = OmegaConf.create(config)
+
+    def of(name: str, default=None):
+        value = OmegaConf.select(config, name)
+        return default if value is None else value
+
+    _check_processes(of, n_gpus, environ)
+    _check_length(of)
+    _check_batches(of)
+    if of("common.suppress_crashes", False):
+        raise UserError("common.suppress_crashes=true ends a failed run as if it had trained; leave it out")
+    if of("checkpoint.write_checkpoints_asynchronously", False):
+        raise UserError(
+            "checkpoint.write_checkpoints_asynchronously=true leaves parts of files after a kill, and without iopath "
+            "fairseq ends before it trains; leave it out"
+        )
+
+
+def _check_processes(of, n_gpus: int, environ: Mapping[str, str]) -> None:
+    world = of("distributed_training.distributed_world_size", 1)
+    method = of("distributed_training.distributed_init_method")
+    if world < 1:
+        raise UserError(f"distributed_training.distributed_world_size={world} starts no process; give 1 or more")
+    by_torchrun = "TORCHELASTIC_RUN_ID" in environ
+    if by_torchrun and world == 1 and int(environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(
+            f"torchrun started {environ['WORLD_SIZE']} processes, and each of them would train alone, into one folder: "
+            f"give distributed_training.distributed_world_size={environ['WORLD_SIZE']}, or +parallel=cpu"
+        )
+    starts_processes = not of("distributed_training.distributed_no_spawn", False) and not of("common.tpu", False)
+    if n_gpus == 0 and starts_processes and (world > 1 or method is not None):
+        raise UserError(
+            f"distributed_training.distributed_world_size={world}: fairseq starts a process per GPU, and there is no "
+            "GPU here; for processes on the CPU: torchrun --standalone --nproc_per_node N --no-python "
+            "fairseq-hydra-train ... +parallel=cpu"
+        )
+
+
+def _check_length(of) -> None:
+    updates, epochs = of("optimization.max_update", 0), of("optimization.max_epoch", 0)
+    for name, value in (("max_update", updates), ("max_epoch", epochs)):
+        if value < 0:
+            raise UserError(f"optimization.{name}={value} trains nothing; give a positive number")
+    if updates == epochs == 0:
+        raise UserError("optimization.max_update=0 without optimization.max_epoch never ends; give one of them")
+    rates, warmup = list(of("optimization.lr", [])), of("lr_scheduler.warmup_updates", 0)
+    if not rates or max(rates) <= 0:
+        raise UserError(f"optimization.lr={rates} trains nothing; give a positive learning rate, as [1e-4]")
+    first, least = rates[0] / max(warmup, 1), of("optimization.stop_min_lr", -1.0)
+    if first <= least:
+        raise UserError(
+            f"optimization.stop_min_lr={least} ends the training at its start, where the learning rate is {first:g}; "
+            "give less"
+        )
+
+
+def _check_batches(of) -> None:
+    frequency = list(of("optimization.update_freq", [1]))
+    if not frequency or min(frequency) < 1:
+        raise UserError(f"optimization.update_freq={frequency}: expected batches per update, as [1] or [4]")
+    sizes = {
+        name: of(f"dataset.{name}") for name in ("batch_size", "max_tokens", "batch_size_valid", "max_tokens_valid")
+    }
+    if sizes["batch_size"] is None and sizes["max_tokens"] is None:
+        raise UserError("neither dataset.batch_size (utterances) nor dataset.max_tokens (samples) is given")
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise UserError(f"dataset.{name}={size}: expected a positive number")

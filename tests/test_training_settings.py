@@ -1,0 +1,103 @@
+"""Settings that train nothing end with one message and a status that is not 0."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import CONFIGS, REPO
+from omegaconf import OmegaConf
+from training import command
+
+from gmp_plugin.errors import UserError
+from gmp_plugin.training_settings import check_settings, check_user_dir
+
+STAGES = sorted(CONFIGS.glob("stage*.yaml"))
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0"}
+
+
+def settings(*changes):
+    """Stage 3's configuration with changes as on the command line."""
+    return OmegaConf.merge(OmegaConf.load(STAGES[-1]), OmegaConf.from_dotlist(list(changes)))
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem[:6])
+def test_every_stage_is_checked_and_in_order(path):
+    config = OmegaConf.load(path)
+    (callback,) = config.hydra.callbacks.values()
+    assert callback._target_ == "gmp_plugin.training_settings.CheckSettings"
+    check_settings(config, 0, {})
+
+
+WORLD = "distributed_training.distributed_world_size"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ([f"{WORLD}=0"], "distributed_world_size=0 starts no process"),
+        ([f"{WORLD}=2"], "a process per GPU, and there is no GPU here; for processes on the CPU: torchrun"),
+        (["distributed_training.distributed_init_method=tcp://localhost:1"], "there is no GPU here"),
+        (["optimization.max_update=-1"], "max_update=-1 trains nothing"),
+        (["optimization.max_epoch=-1"], "max_epoch=-1 trains nothing"),
+        (["optimization.max_update=0"], "never ends"),
+        (["optimization.lr=[0]"], "trains nothing; give a positive learning rate"),
+        (["optimization.lr=[]"], "trains nothing; give a positive learning rate"),
+        (["optimization.stop_min_lr=1e-6"], "ends the training at its start, where the learning rate is 3.17"),
+        (["optimization.update_freq=[]"], "expected batches per update"),
+        (["optimization.update_freq=[2,0]"], "expected batches per update"),
+        (["dataset.batch_size=null"], "neither dataset.batch_size"),
+        (["dataset.batch_size=0"], "batch_size=0: expected a positive number"),
+        (["dataset.batch_size=null", "dataset.max_tokens=-5"], "max_tokens=-5: expected a positive number"),
+        (["common.suppress_crashes=true"], "as if it had trained"),
+        (["checkpoint.write_checkpoints_asynchronously=true"], "before it trains"),
+    ],
+)
+def test_settings_that_train_nothing(changes, message):
+    with pytest.raises(UserError, match=message):
+        check_settings(settings(*changes), 0, {})
+
+
+def test_torchrun_whose_processes_would_not_know_each_other():
+    with pytest.raises(UserError, match="torchrun started 2 processes, and each of them would train alone"):
+        check_settings(settings(), 0, TORCHRUN)
+    with pytest.raises(UserError, match=r"there is no GPU here; for processes on the CPU: .*\+parallel=cpu"):
+        check_settings(settings(f"{WORLD}=2"), 0, TORCHRUN)
+
+
+@pytest.mark.parametrize(
+    "changes, n_gpus, environ",
+    [
+        ([f"{WORLD}=8"], 8, {}),
+        ([f"{WORLD}=2"], 2, TORCHRUN),
+        ([f"{WORLD}=2", "distributed_training.distributed_no_spawn=true"], 0, TORCHRUN),  # +parallel=cpu
+        (["optimization.max_update=0", "optimization.max_epoch=3"], 0, {}),
+        (["dataset.batch_size=null", "dataset.max_tokens=500000"], 0, {}),
+        (["optimization.update_freq=[4]", "optimization.stop_min_lr=1e-9"], 0, {}),
+    ],
+)
+def test_settings_that_train(changes, n_gpus, environ):
+    check_settings(settings(*changes), n_gpus, environ)
+
+
+def test_another_copy_of_the_package():
+    check_user_dir(str(REPO / "gmp_plugin"))
+    with pytest.raises(UserError, match="common.user_dir=/elsewhere/gmp_plugin, but Python imports gmp_plugin from"):
+        check_user_dir("/elsewhere/gmp_plugin")
+
+
+def test_the_message_comes_before_fairseq_starts_anything(fold, tmp_path):
+    """fairseq itself starts no process here, and ends with status 0 and no message."""
+    changes = [f"{WORLD}=2", "++distributed_training.distributed_init_method=tcp://localhost:1"]
+    arguments = command("stage3", fold, tmp_path / "run", 2, *changes)
+    no_gpu = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(arguments, cwd=REPO, env=no_gpu, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    assert line.startswith("error: ") and "there is no GPU here" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_training_part(fold, tmp_path):
+    (fold / "train.tsv").write_text("/audio\n")
+    done = subprocess.run(command("stage3", fold, tmp_path, 2), cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 1 and "train.tsv: no utterance after the root line" in done.stderr
