@@ -17,14 +17,8 @@ from .files import atomic_text, sha256
 from .kmeans import MultiscaleKMeans
 from .label_statistics import agreement, majority, plane, usage
 from .layer_probe import LayerScore, probe_layers
-from .manifest import (
-    FrameLabels,
-    Manifest,
-    UtteranceTable,
-    read_dictionary,
-    read_km_dictionary,
-    read_utterance_labels,
-)
+from .manifest import FrameLabels, Manifest, read_km_dictionary
+from .utterance_classes import read_classes
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --paper: #fbfbfa; --soft: #5b6472; --line: #d9dce1 }
@@ -56,10 +50,9 @@ class LabelSet:
 
     @classmethod
     def read(cls, manifest_path, folder) -> "LabelSet":
-        """Labels `FOLDER/SPLIT.K.km` of every K with a dictionary; emotion, gender and speaker where there are any.
+        """Labels `FOLDER/SPLIT.K.km` of every K with a dictionary, and what `read_classes` finds.
 
-        Emotion and gender come from `SPLIT.emotion` and `SPLIT.gender` beside the manifest, speakers from
-        `utterances.tsv` there or one folder up. Raises `UserError` for labels that do not fit the manifest.
+        Raises `UserError` for labels that do not fit the manifest.
         """
         manifest, folder = Manifest.read(manifest_path), Path(folder)
         split = Path(manifest_path).stem
@@ -71,30 +64,7 @@ class LabelSet:
             k: FrameLabels.read(folder / f"{split}.{k}.km", manifest, read_km_dictionary(dictionaries[k]))
             for k in sorted(dictionaries)
         }
-        self = cls(manifest, labels)
-        beside = Path(manifest_path).parent
-        for name in ("emotion", "gender"):
-            file, dictionary = beside / f"{split}.{name}", beside / f"dict.{name}.txt"
-            if file.is_file() and dictionary.is_file():
-                names = read_dictionary(dictionary)
-                self.classes[name] = read_utterance_labels(file, manifest, names, dictionary), names
-            else:
-                self.notes.append(f"{name}: not known, because there is no {file.name} with {dictionary.name}")
-        self._read_speakers([beside / "utterances.tsv", beside.parent / "utterances.tsv"])
-        return self
-
-    def _read_speakers(self, tables: list[Path]) -> None:
-        table = next((path for path in tables if path.is_file()), None)
-        if table is None:
-            self.notes.append("speaker: not known, because there is no utterances.tsv in the folder above the manifest")
-            return
-        speakers = {u.path: u.speaker for u in UtteranceTable.read(table).utterances}
-        missing = [path for path in self.manifest.paths if path not in speakers]
-        if missing:
-            self.notes.append(f"speaker: not known, because utterances.tsv does not list {missing[0]}")
-            return
-        names, numbers = np.unique([speakers[path] for path in self.manifest.paths], return_inverse=True)
-        self.classes["speaker"] = numbers, names.tolist()
+        return cls(manifest, labels, *read_classes(manifest))
 
     def frame_classes(self, name: str) -> np.ndarray:
         """Class numbers of a property, one per frame."""
