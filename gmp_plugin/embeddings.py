@@ -78,3 +78,17 @@ class Embeddings:
                     writer.add_embedding(vectors, about, tag=name, metadata_header=head)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
+
+
+def silhouettes(vectors: np.ndarray, classes: dict[str, list[str]]) -> dict[str, float]:
+    """Mean silhouette, -1 to 1, of `vectors` `(N, E)` in each property's classes: above 0, a class keeps together.
+
+    A property with one class, or one for every utterance, has none.
+    """
+    from sklearn.metrics import silhouette_score  # slow to import
+
+    return {
+        name: float(silhouette_score(vectors, values))
+        for name, values in classes.items()
+        if 1 < len(set(values)) < len(values)
+    }

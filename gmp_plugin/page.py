@@ -20,10 +20,12 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-bottom: .3rem }
 p, li { max-width: 46rem } .soft { color: var(--soft) } code { overflow-wrap: anywhere; font-size: .9em }
-.wide { overflow-x: auto } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-th { font-weight: 600; vertical-align: bottom } tr.best td { font-weight: 700 }
-th:first-child, td:first-child { text-align: left } caption { text-align: left; color: var(--soft) }
+.wide { overflow-x: auto } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
+  font-size: .93rem; line-height: 1.35 }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th { font-weight: 600; vertical-align: bottom; white-space: normal } tr.best td { font-weight: 700 }
+th:first-child, td:first-child { text-align: left; white-space: normal } td:first-child { min-width: 4rem }
+caption { text-align: left; color: var(--soft) }
 td.shade { background: rgb(var(--shade) / calc(var(--share) * .6)) }
 img { width: 100%; background: #fff; border-radius: 8px; border: 1px solid var(--line) }
 svg { display: block; width: 100%; height: auto; margin: 1rem 0 }
@@ -184,7 +186,7 @@ def html_table(head, rows, bold=(), caption: str = "", shades=None) -> str:
         + "</tr>"
         for i, row in enumerate(rows)
     ]
-    columns = "".join(f"<th>{escape(name)}</th>" for name in head)
+    columns = "".join(f"<th>{escape(name)}</th>" for name in head).replace(" %", "&nbsp;%")
     title = f"<caption>{_inline(caption)}</caption>" if caption else ""
     body = "\n".join(lines)
     return f"<div class=wide><table>{title}<thead><tr>{columns}</tr></thead>\n<tbody>{body}</tbody></table></div>\n"

@@ -64,10 +64,9 @@ class Row:
         template = self.templates[stage]
         return None if template is None else template.format(fold=run[0], seed=run[1])
 
-    def rate(self, name: str, fold: str) -> float | None:
-        """A rate on one fold in percent, mean of its seeds; None without a result."""
-        values = [result[name] for (f, _), result in self.results.items() if f == fold]
-        return float(np.mean(values)) if values else None
+    def rate(self, name: str, fold: str) -> float:
+        """A rate on one of `folds` in percent, mean of its seeds."""
+        return float(np.mean([result[name] for (f, _), result in self.results.items() if f == fold]))
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,20 @@ def pool(results: dict[Run, dict]) -> Pool:
     return Pool(paths, np.concatenate(truth), np.concatenate(hits), confusion)
 
 
-def summarize(row: Row) -> dict:
+def summarize(row: Row, allow_partial: bool = False) -> dict:
     """`uar`, `war` and `macro_f1` over the row's folds in percent: `mean`, `std` (n - 1) and the folds' values.
 
-    A fold with several seeds counts with their mean. Without any result the means are None.
+    A fold with several seeds counts with their mean. A fold that lacks a seed has None, and a row that lacks a run has
+    no mean, unless `allow_partial`: then what is there counts.
     """
-    summary = {"folds": row.folds, "seeds": row.seeds}
+    summary = {"folds": row.folds, "seeds": row.seeds, "missing_runs": len(row.missing)}
+    lacking = set() if allow_partial else {fold for fold, _ in row.missing}
     for name in RATES:
-        values = [row.rate(name, fold) for fold in row.folds]
+        values = [None if fold in lacking else row.rate(name, fold) for fold in row.folds]
+        known = values if values and not lacking else []
         summary[name] = {
-            "mean": float(np.mean(values)) if values else None,
-            "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "mean": float(np.mean(known)) if known else None,
+            "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
             "folds": values,
         }
     return summary
