@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import statistics
-from .results import Experiment, Pool, Row, pool, summarize
+from .results import ExperimentResults, Pool, RowResults, pool, summarize
 from .statistics import Estimate, PairedP
 
 
@@ -24,14 +24,14 @@ class Comparison:
 class Analysis:
     """Of one row: `summary` as `summarize` has it; the rest is None where there is no mean."""
 
-    row: Row
+    row: RowResults
     summary: dict
     pool: Pool | None = None
     estimates: dict[str, Estimate] | None = None
     against: Comparison | None = None
 
 
-def analyse(experiment: Experiment, allow_partial: bool = False) -> dict[str, Analysis]:
+def analyse(experiment: ExperimentResults, allow_partial: bool = False) -> dict[str, Analysis]:
     """An `Analysis` of every row. A row with missing runs has no means, unless `allow_partial`.
 
     Folds are not alike: the mean over some of them is of another quantity than the mean over all.
@@ -46,16 +46,17 @@ def analyse(experiment: Experiment, allow_partial: bool = False) -> dict[str, An
     return found
 
 
-def _counts(row: Row, allow_partial: bool) -> bool:
+def _counts(row: RowResults, allow_partial: bool) -> bool:
     return bool(row.results) and (allow_partial or not row.missing)
 
 
-def _compare(experiment: Experiment, counted: dict[str, Row]) -> dict[str, Comparison]:
+def _compare(experiment: ExperimentResults, counted: dict[str, RowResults]) -> dict[str, Comparison]:
     headline = experiment.headline
     found = {}
     for name, row in counted.items():
         runs = [run for run in row.results if run in headline.results]
-        if row is headline or headline.name not in counted or not runs:
+        same = row.templates["stage3"] == headline.templates["stage3"]  # the same results under another name
+        if same or headline.name not in counted or not runs:
             continue
         mine, theirs = (pool({run: r.results[run] for run in runs}) for r in (row, headline))
         difference, speakers = mine.hits - theirs.hits, experiment.speakers(mine.paths)

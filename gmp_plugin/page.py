@@ -155,12 +155,12 @@ def _markdown(block, folder: str, pictures: dict) -> str:
         case Heading(text, level):
             return f"{'#' * level} {text}"
         case Text(text, _):
-            return text
+            return _no_tags(text)
         case Bullets(items):
-            return "\n".join(f"- {item}" for item in items)
+            return "\n".join(f"- {_no_tags(item)}" for item in items)
         case Table():
             rows = [block.head, *([f"**{c}**" for c in r] if i in block.bold else r for i, r in enumerate(block.rows))]
-            lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+            lines = ["| " + " | ".join(_no_tags(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
             lines.insert(1, "|" + "|".join(["---"] + ["--:"] * (len(block.head) - 1)) + "|")
             return "\n".join([f"{block.caption}\n"] * bool(block.caption) + lines)
         case Picture(name, figure, alt):
@@ -232,6 +232,11 @@ def svg(figure, alt: str, alone: bool = False) -> str:
 def _inline(text: str) -> str:
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+
+
+def _no_tags(text: str) -> str:
+    """Without what Markdown would take for HTML."""
+    return re.sub(r"<(?=[a-zA-Z/!])", "&lt;", text)
 
 
 def _anchor(text: str) -> str:

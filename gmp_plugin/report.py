@@ -8,13 +8,13 @@ from . import report_sections as sections
 from .analysis import Analysis, analyse
 from .files import atomic_text
 from .page import html_page, markdown_page
-from .results import RATES, Experiment
+from .results import RATES, ExperimentResults
 
 FILES = ("report.html", "report.md", "report.csv", "summary.json")
 PICTURES = "report_pictures"
 
 
-def write_report(experiment: Experiment, out, allow_partial: bool = False) -> dict[str, Analysis]:
+def write_report(experiment: ExperimentResults, out, allow_partial: bool = False) -> dict[str, Analysis]:
     """Write `FILES`, and the pictures of the Markdown, into the folder `out`; returns what the rows come to.
 
     `allow_partial`: rows that lack runs get a mean of those that they have.
@@ -22,7 +22,7 @@ def write_report(experiment: Experiment, out, allow_partial: bool = False) -> di
     out = Path(out)
     found = analyse(experiment, allow_partial)
     blocks = [
-        *sections.status_section(experiment),
+        *sections.status_section(experiment, allow_partial),
         *sections.results_section(experiment, found),
         *sections.intervals_section(experiment, found),
         *sections.tests_section(experiment, found),
@@ -36,7 +36,7 @@ def write_report(experiment: Experiment, out, allow_partial: bool = False) -> di
         *sections.setup_section(experiment),
         *sections.method_section(),
     ]
-    title = f"Experiment {experiment.description['name']}"
+    title = f"Experiment {experiment.plan.name}"
     text, pictures = markdown_page(title, blocks, PICTURES)
     for name, picture in pictures.items():
         _write(out / PICTURES / name, picture)
@@ -47,7 +47,7 @@ def write_report(experiment: Experiment, out, allow_partial: bool = False) -> di
     return found
 
 
-def summary(experiment: Experiment, found: dict[str, Analysis]) -> dict:
+def summary(experiment: ExperimentResults, found: dict[str, Analysis]) -> dict:
     """The headline row's summary, those of all rows under `rows`, and what is wrong."""
     rows = {}
     for name, one in found.items():
@@ -69,7 +69,7 @@ def _percent(ends) -> list[float] | None:
     return None if ends is None else [100 * end for end in ends]
 
 
-def _write_csv(path: Path, experiment: Experiment) -> None:
+def _write_csv(path: Path, experiment: ExperimentResults) -> None:
     """A line for every row, fold and seed; one without a result has empty cells."""
     recalls = [f"recall_{name}" for name in experiment.classes]
     head = ["row", "title", "table", "fold", "seed", "utterances", *RATES, *recalls, "result", "checkpoint_sha256"]

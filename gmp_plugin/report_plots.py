@@ -22,14 +22,14 @@ def rates_figure(titles: list[str], estimates: list[dict], folds: list[dict], re
         folds: values of `uar` and `war` on each fold, in percent.
         references: other people's `uar` and `war` in percent, or an empty dict.
     """
-    figure = new_figure(1.1 + 0.62 * len(titles))
+    figure = new_figure(1.1 + 0.68 * len(titles))
     for axes, (name, label) in zip(
         figure.subplots(1, 2, sharey=True), {"uar": "UAR (%)", "war": "WAR (%)"}.items(), strict=True
     ):
         for y, (found, by_fold, other) in enumerate(zip(estimates, folds, references, strict=True)):
             _intervals(axes, y, found[name], label=y == 0)
             axes.plot(
-                by_fold[name], [y + 0.3] * len(by_fold[name]), "|", color=OKABE_ITO[2], ms=9, mew=2,
+                by_fold[name], [y + 0.38] * len(by_fold[name]), "|", color=OKABE_ITO[2], ms=8, mew=2,
                 label="folds" * (y == 0),
             )  # fmt: skip
             if name in other:
@@ -57,20 +57,16 @@ def differences_figure(titles: list[str], estimates: list[dict]):
 
 
 def _intervals(axes, y: float, found, label: bool) -> None:
-    spread = {
-        "over speakers": (found.speakers, 2, OKABE_ITO[5]),
-        "over utterances": (found.utterances, 6, OKABE_ITO[0]),
-    }
-    for name, (ends, width, color) in spread.items():
-        if ends is not None:
-            axes.plot(100 * np.array(ends), [y, y], lw=width, color=color, label=f"95 % {name}" * label, zorder=1)
-            if name == "over speakers":
-                axes.plot(100 * np.array(ends), [y, y], "|", ms=9, mew=2, color=color, zorder=1)
-    axes.plot(100 * found.value, y, "o", ms=8, color="black", mec="white", label="pooled" * label, zorder=2)
+    low, high = 100 * np.array(found.utterances)
+    axes.plot([low, high], [y, y], lw=6, color=OKABE_ITO[0], label="95 % over utterances" * label, zorder=1)
+    axes.plot(100 * found.value, y, "o", ms=8, color="black", mec="white", label="all folds together" * label, zorder=2)
+    if found.speakers is not None:
+        ends = 100 * np.array(found.speakers)
+        axes.plot(ends, [y + 0.2] * 2, "-|", lw=2, ms=8, mew=2, color=OKABE_ITO[5], label="95 % over speakers" * label)
 
 
 def _rows(axes, titles: list[str], label: str) -> None:
-    axes.set(xlabel=label, ylim=(len(titles) - 0.4, -0.6), yticks=range(len(titles)))
+    axes.set(xlabel=label, ylim=(len(titles) - 0.45, -0.5), yticks=range(len(titles)))
     axes.set_yticklabels([textwrap.fill(title, 30) for title in titles])
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=6)
@@ -87,7 +83,8 @@ def curves_figure(stage: str, runs: list[dict[tuple[str, str], Curve]]):
         tags = sorted({tag for run in runs for _, tag in run if re.fullmatch(pattern, tag)}, key=_number)
         if pattern.startswith("accuracy"):
             looks = zip(tags, colours(len(tags)), cycle(("-", "--", "-.")), cycle(MARKERS), strict=False)
-            lines = [("valid", tag, f"K = {_number(tag)}", *look) for tag, *look in looks]
+            part_of = {tag: ", not masked" * ("unmasked" in tag) for tag in tags}
+            lines = [("valid", tag, f"K = {_number(tag)}{part_of[tag]}", *look) for tag, *look in looks]
         else:
             lines = [(part, tag, *look) for tag in tags for part, look in PARTS.items()]
         for part, tag, name, color, style, marker in lines:

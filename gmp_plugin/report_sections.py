@@ -14,28 +14,29 @@ from .corpora.folds import natural_key
 from .corpora.iemocap import KNOWN_CLASSES
 from .embeddings import Embeddings, silhouettes
 from .errors import UserError
+from .experiment import STAGES
 from .label_plots import agreement_figure, usage_figure
 from .label_report import LabelSet
 from .label_statistics import Agreement, Usage, agreement, plane, usage
 from .learning_curves import read_curves
 from .page import Box, Bullets, Code, Details, Heading, Picture, Table, Text
-from .results import RATES, STAGES, Experiment, Row
+from .results import RATES, ExperimentResults, RowResults
 from .training_config import settings
 
 NONE = "–"
 MANY = 12  # problems from which on the rest is behind a line to click on
 METHOD = [
-    "**Mean and standard deviation** are over folds (n - 1), the seeds of a fold being averaged first: what folds differ "
-    "by is the test speakers, not chance in training.",
-    "**Intervals** are percentiles of 10 000 bootstrap draws of the pooled test parts, of the rate averaged over seeds. "
-    "Over utterances, they are drawn inside each class, so that every class keeps its count; utterances of one speaker "
-    "are taken for independent, which they are not, and the interval is too narrow. Over speakers, all of a speaker's "
-    "utterances are drawn together, over all folds: a fold has too few speakers to draw inside it. With ten speakers "
-    "that interval, too, is rather narrow: on simulated speakers it held the true rate in 9 of 10 cases, that over "
-    "utterances in 3 to 7 of 10.",
-    "**Tests** are paired permutation tests: the two rows' answers, averaged over seeds, are swapped for each utterance, "
-    "or for each speaker; all ways of swapping where there are at most 10 000, else as many at random. With n speakers "
-    "no p over speakers is below 2 / 2^n.",
+    "**Mean and standard deviation** are over folds (n - 1), the seeds of a fold being averaged first: what folds "
+    "differ by is the test speakers, not chance in training.",
+    "**Intervals** are percentiles of 10 000 bootstrap draws from the test parts of all folds, of the rate averaged "
+    "over seeds. Over utterances, they are drawn inside each class, so that every class keeps its count; utterances of "
+    "one speaker are taken for independent, which they are not, and the interval is too narrow. Over speakers, all of "
+    "a speaker's utterances are drawn together, over all folds: a fold has too few speakers to draw inside it. With "
+    "ten speakers that interval, too, is rather narrow: on simulated speakers it held the true rate in 9 of 10 cases, "
+    "that over utterances in 3 to 7 of 10.",
+    "**Tests** are paired permutation tests: the two rows' answers, averaged over seeds, are swapped for each "
+    "utterance, or for each speaker; all ways of swapping where there are at most 10 000, else as many at random. With "
+    "n speakers no p over speakers is below 2 / 2^n.",
     "**Seeds** are averaged first everywhere; no interval tells how much another seed would change.",
     "**A row that lacks a run** has no mean, as folds are not alike; `--allow-partial` gives one, and says of how many "
     "runs. A result that does not belong where it lies is never counted.",
@@ -43,17 +44,18 @@ METHOD = [
 TITLES = {"stage1": "stage 1", "labels": "k-means and labels", "stage2": "stage 2", "stage3": "stage 3"}
 
 
-def status_section(experiment: Experiment) -> list:
+def status_section(experiment: ExperimentResults, allow_partial: bool = False) -> list:
     """Is everything there, and does it count; and what the audit says."""
     problems = [problem.text for problem in experiment.problems]
     results = {row.folder("stage3", run) for row in experiment.rows.values() for run in row.results}
     wanted = {row.folder("stage3", run) for row in experiment.rows.values() for run in row.runs}
     count = f"{len(experiment.rows)} rows, {len(experiment.folds)} folds, seeds {_join(experiment.seeds)}"
     if problems:
+        partial = "a mean of those it has, and says of how many" if allow_partial else "no mean"
         blocks = [
             Text(
                 f"**Not complete: {len(results)} of {len(wanted)} results count** ({count}). What is named here is in "
-                "no figure below, and a row that lacks a run has no mean, unless it was asked for."
+                f"no figure below; a row that lacks a run has {partial}."
             ),
             Bullets(problems[:MANY]),
         ]
@@ -66,7 +68,7 @@ def status_section(experiment: Experiment) -> list:
     return [status, audit_box(experiment), *notes]
 
 
-def audit_box(experiment: Experiment) -> Box:
+def audit_box(experiment: ExperimentResults) -> Box:
     path = experiment.folder / "audit.json"
     command = f"python manifest_tools/audit_leakage.py {experiment.folder}"
     if not path.is_file():
@@ -95,7 +97,7 @@ def audit_box(experiment: Experiment) -> Box:
     return Box("good" if verdict == "clean" and not leaks else "bad", blocks)
 
 
-def results_section(experiment: Experiment, found: dict[str, Analysis]) -> list:
+def results_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:
     """Means over folds, as papers have them, a table for each question; the headline row stands in each."""
     paper = shows_paper(experiment)
     head = ["", "runs", "UAR %", "WAR %", "macro-F1 %"] + ["paper, IEMOCAP: UAR %", "paper, IEMOCAP: WAR %"] * paper
@@ -128,15 +130,15 @@ def results_section(experiment: Experiment, found: dict[str, Analysis]) -> list:
     return blocks
 
 
-def shows_paper(experiment: Experiment) -> bool:
+def shows_paper(experiment: ExperimentResults) -> bool:
     """The paper's figures are shown beside those of the complete IEMOCAP only: a recall is comparable on no other
     recordings, and the generated corpus, which has IEMOCAP's shape, is none."""
     known = sum((Counter(classes) for classes in KNOWN_CLASSES.values()), Counter())
     same = Counter(u.emotion for u in experiment.utterances.values()) == known
-    return experiment.description["corpus"] == "iemocap" and same
+    return experiment.plan.corpus == "iemocap" and same
 
 
-def intervals_section(experiment: Experiment, found: dict[str, Analysis]) -> list:
+def intervals_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:
     """Pooled rates with their intervals."""
     shown = [one for one in found.values() if one.estimates]
     if not shown:
@@ -171,7 +173,7 @@ def intervals_section(experiment: Experiment, found: dict[str, Analysis]) -> lis
     ]
 
 
-def tests_section(experiment: Experiment, found: dict[str, Analysis]) -> list:
+def tests_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:
     """Every row against the headline row."""
     title = _title(experiment.headline)
     shown = [one for one in found.values() if one.against]
@@ -199,7 +201,7 @@ def tests_section(experiment: Experiment, found: dict[str, Analysis]) -> list:
     return [*blocks, Picture("differences", figure, f"Differences of the rows to {title}")]
 
 
-def runs_section(experiment: Experiment) -> list:
+def runs_section(experiment: ExperimentResults) -> list:
     """Every fold and seed."""
     blocks = [Heading("Folds and seeds"), Text("UAR and WAR in percent of every run; a dash is a run that lacks.")]
     for row in experiment.rows.values():
@@ -211,7 +213,8 @@ def runs_section(experiment: Experiment) -> list:
             whole = None not in runs
             mean = " / ".join(f"{np.mean([r[rate] for r in runs]):.1f}" for rate in ("uar", "war")) if whole else NONE
             rows.append([f"{seed}", *cells, mean])
-        table = Table(head, rows)
+        rows.append(["mean", *_fold_means(row, experiment)])
+        table = Table(head, rows, bold=(len(rows) - 1,))
         if row is experiment.headline:
             blocks += [Heading(_title(row), 3), table]
         else:
@@ -219,7 +222,18 @@ def runs_section(experiment: Experiment) -> list:
     return blocks
 
 
-def confusion_section(experiment: Experiment, found: dict[str, Analysis]) -> list:
+def _fold_means(row: RowResults, experiment: ExperimentResults) -> list[str]:
+    """Mean of the seeds of every fold, and of the folds; a dash where a run lacks."""
+    lacking = {fold for fold, _ in row.missing}
+    means = [
+        None if fold in lacking else np.array([row.rate(rate, fold) for rate in ("uar", "war")])
+        for fold in experiment.folds
+    ]
+    means.append(None if lacking else np.mean(means, axis=0))
+    return [NONE if mean is None else f"{mean[0]:.1f} / {mean[1]:.1f}" for mean in means]
+
+
+def confusion_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:
     """Confusion matrices of the rows, folds and seeds together."""
     blocks = [
         Heading("Confusion matrices"),
@@ -243,7 +257,7 @@ def confusion_section(experiment: Experiment, found: dict[str, Analysis]) -> lis
     return blocks
 
 
-def speakers_section(experiment: Experiment, found: dict[str, Analysis]) -> list:
+def speakers_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:
     """Recall by gender for all rows, by speaker for each."""
     blocks = [Heading("Gender and speakers")]
     shown = [one for one in found.values() if one.pool is not None]
@@ -282,14 +296,16 @@ def speakers_section(experiment: Experiment, found: dict[str, Analysis]) -> list
     return blocks
 
 
-def _rates_of(one: Analysis, members: np.ndarray, experiment: Experiment) -> tuple[list[str], list[float], float]:
+def _rates_of(
+    one: Analysis, members: np.ndarray, experiment: ExperimentResults
+) -> tuple[list[str], list[float], float]:
     by_class, uar, war = recalls(one.pool, members, len(experiment.classes))
     cells = [f"{members.sum()}", f"{100 * uar:.1f}", f"{100 * war:.1f}"]
     cells += [NONE if r is None else f"{100 * r:.1f}" for r in by_class]
     return cells, [float("nan") if r is None else 100 * r for r in by_class], 100 * uar
 
 
-def curves_section(experiment: Experiment) -> list:
+def curves_section(experiment: ExperimentResults) -> list:
     """Learning curves of the stages' folders."""
     blocks = [
         Heading("Learning curves"),
@@ -314,7 +330,7 @@ def curves_section(experiment: Experiment) -> list:
     return blocks
 
 
-def labels_section(experiment: Experiment) -> list:
+def labels_section(experiment: ExperimentResults) -> list:
     """Usage of the clusters, and what they know, mean of the runs."""
     blocks = [Heading("Frame labels")]
     if not experiment.templates("labels"):
@@ -345,7 +361,7 @@ def labels_section(experiment: Experiment) -> list:
     return blocks
 
 
-def _label_statistics(experiment: Experiment, row: Row):
+def _label_statistics(experiment: ExperimentResults, row: RowResults):
     """Usages of each scale and agreements of each property and scale, one of every run; the runs, and notes."""
     usages, agreements, n_runs, notes = {}, {}, 0, []
     for run in row.runs:
@@ -397,7 +413,7 @@ def _mean_usages(usages: dict) -> dict:
     return {k: Usage(np.mean([u.shares for u in found], axis=0)) for k, found in usages.items()}
 
 
-def embeddings_section(experiment: Experiment) -> list:
+def embeddings_section(experiment: ExperimentResults) -> list:
     """Maps of the headline row's test parts before and after stage 3, and silhouettes of all rows."""
     blocks = [Heading("Embeddings of stage 3")]
     rows, maps = [], []
@@ -444,7 +460,7 @@ def embeddings_section(experiment: Experiment) -> list:
     return blocks
 
 
-def _embeddings(experiment: Experiment, row: Row, run, result: dict) -> Embeddings | None:
+def _embeddings(experiment: ExperimentResults, row: RowResults, run, result: dict) -> Embeddings | None:
     path = experiment.folder / row.folder("stage3", run) / "embeddings.npz"
     if not path.is_file():
         return None
@@ -452,7 +468,7 @@ def _embeddings(experiment: Experiment, row: Row, run, result: dict) -> Embeddin
     return embeddings if embeddings.checkpoint_sha256 == result["checkpoint_sha256"] else None
 
 
-def costs_section(experiment: Experiment) -> list:
+def costs_section(experiment: ExperimentResults) -> list:
     """Time and memory of the stages, from Snakemake's benchmark files."""
     rows, total = [], 0.0
     for stage in STAGES:
@@ -494,7 +510,7 @@ def _time(folder: Path) -> dict[str, float] | None:
     return None if np.isnan(numbers["s"]) else numbers
 
 
-def setup_section(experiment: Experiment) -> list:
+def setup_section(experiment: ExperimentResults) -> list:
     """Machine, versions, configs."""
     results = [result for row in experiment.rows.values() for result in row.results.values()]
     machines, versions = (
@@ -505,7 +521,7 @@ def setup_section(experiment: Experiment) -> list:
         for text, count in counter.most_common():
             what = ", ".join(f"{key} {value}" for key, value in json.loads(text).items() if value is not None)
             blocks.append(Text(f"{count} results {name}: {what}."))
-    about = {key: value for key, value in experiment.description.items() if key != "rows"}
+    about = {key: value for key, value in vars(experiment.plan).items() if key != "rows"}
     blocks.append(Details("The experiment", [Code(json.dumps(about, indent=1))]))
     for stage in STAGES:
         for template in experiment.templates(stage):
@@ -517,7 +533,7 @@ def setup_section(experiment: Experiment) -> list:
     return [*blocks, Details("The rows and their folders", [Table(["name", "", *TITLES.values()], rows)])]
 
 
-def _variant(row: Row, stage: str) -> str:
+def _variant(row: RowResults, stage: str) -> str:
     return NONE if row.templates[stage] is None else Path(row.templates[stage]).name
 
 
@@ -525,11 +541,11 @@ def method_section() -> list:
     return [Heading("How the figures are made"), Bullets(METHOD)]
 
 
-def _title(row: Row) -> str:
+def _title(row: RowResults) -> str:
     return row.title + (f" ({len(row.results)} of {len(row.runs)} runs)" if row.missing else "")
 
 
-def _runs(row: Row) -> str:
+def _runs(row: RowResults) -> str:
     return f"{len(row.runs)}" if not row.missing else f"{len(row.results)} of {len(row.runs)}"
 
 
@@ -559,7 +575,7 @@ def _p(p: float | None) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def _bold(experiment: Experiment, shown: list[Analysis]) -> tuple[int, ...]:
+def _bold(experiment: ExperimentResults, shown: list[Analysis]) -> tuple[int, ...]:
     return tuple(i for i, one in enumerate(shown) if one.row is experiment.headline)
 
 

@@ -101,9 +101,13 @@ def odd_ones(values: dict) -> tuple[object, list]:
 
 
 def same_outputs(results: dict) -> list[list]:
-    """Groups of keys whose results have the same scores for the same utterances: one can only be a copy of another."""
+    """Groups of keys whose results have the same scores for the same utterances: one can only be a copy of another.
+
+    A model that gives all utterances the same scores has learnt nothing, and may well have a twin.
+    """
     groups: dict[tuple, list] = {}
     for key, result in results.items():
-        scores = np.array([u["logits"] for u in result["utterances"]]).tobytes()
-        groups.setdefault((tuple(u["path"] for u in result["utterances"]), scores), []).append(key)
+        scores = np.array([u["logits"] for u in result["utterances"]])
+        if (scores != scores[0]).any():
+            groups.setdefault((tuple(u["path"] for u in result["utterances"]), scores.tobytes()), []).append(key)
     return [keys for keys in groups.values() if len(keys) > 1]

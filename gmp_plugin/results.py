@@ -13,12 +13,12 @@ import numpy as np
 
 from . import metrics, result_checks
 from .errors import UserError
+from .experiment import STAGES, Experiment
 from .kmeans import MultiscaleKMeans
 from .manifest import Utterance, UtteranceTable
 from .training_config import differences, fingerprint, read_training_config
 
 RATES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
-STAGES = ("stage1", "labels", "stage2", "stage3")
 
 Run = tuple[str, int]  # fold and seed
 
@@ -32,7 +32,7 @@ class Problem:
 
 
 @dataclass
-class Row:
+class RowResults:
     """A variant of the method.
 
     `templates[STAGE]` are folders relative to the experiment's, with {fold} and {seed}, None for a stage that the row
@@ -84,16 +84,16 @@ class Pool:
 
 
 @dataclass
-class Experiment:
-    """What `experiment.json` describes, with the results that count.
+class ExperimentResults:
+    """An experiment in its folder, with the results that count.
 
     `classes` are the emotions, `notes` say what is not known, `utterances` are those of the corpus by their paths,
     `configs` what all runs of a stage's folder were trained with.
     """
 
     folder: Path
-    description: dict
-    rows: dict[str, Row]
+    plan: Experiment
+    rows: dict[str, RowResults]
     classes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -101,16 +101,16 @@ class Experiment:
     configs: dict[str, dict] = field(default_factory=dict)
 
     @property
-    def headline(self) -> Row:
+    def headline(self) -> RowResults:
         return next(iter(self.rows.values()))
 
     @property
     def folds(self) -> list[str]:
-        return self.description["folds"]
+        return self.plan.folds
 
     @property
     def seeds(self) -> list[int]:
-        return self.description["seeds"]
+        return self.plan.seeds
 
     def speakers(self, paths: Iterable[str]) -> np.ndarray | None:
         return self._about("speaker", paths)
@@ -122,9 +122,9 @@ class Experiment:
         known = all(path in self.utterances for path in paths)
         return np.array([getattr(self.utterances[path], name) for path in paths]) if known else None
 
-    def templates(self, stage: str) -> dict[str, list[Row]]:
+    def templates(self, stage: str) -> dict[str, list[RowResults]]:
         """The folders of a stage that rows use, each with its rows; the headline's first."""
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[RowResults]] = {}
         for row in self.rows.values():
             if row.templates[stage] is not None:
                 found.setdefault(row.templates[stage], []).append(row)
@@ -146,7 +146,7 @@ def pool(results: dict[Run, dict]) -> Pool:
     return Pool(paths, np.concatenate(truth), np.concatenate(hits), confusion)
 
 
-def summarize(row: Row, allow_partial: bool = False) -> dict:
+def summarize(row: RowResults, allow_partial: bool = False) -> dict:
     """`uar`, `war` and `macro_f1` over the row's folds in percent: `mean`, `std` (n - 1) and the folds' values.
 
     A fold with several seeds counts with their mean. A fold that lacks a seed has None, and a row that lacks a run has
@@ -165,12 +165,12 @@ def summarize(row: Row, allow_partial: bool = False) -> dict:
     return summary
 
 
-def read_experiment(folder) -> Experiment:
+def read_experiment(folder) -> ExperimentResults:
     """Read `experiment.json` and every result that it asks for; `UserError` if it is no experiment.
 
     What is wrong with single results is in `problems`; such results are in no row.
     """
-    experiment = _read_description(Path(folder))
+    experiment = _read_plan(Path(folder))
     _read_utterances(experiment)
     found = _read_results(experiment)
     _keep_one_config(experiment, found)
@@ -184,29 +184,22 @@ def read_experiment(folder) -> Experiment:
     return experiment
 
 
-def _read_description(folder: Path) -> Experiment:
-    path = folder / "experiment.json"
-    if not path.is_file():
-        raise UserError(f"{folder} has no experiment.json; expected the folder of an experiment (make experiment)")
+def _read_plan(folder: Path) -> ExperimentResults:
+    plan = Experiment.read(folder)
+    about = ("title", "table", "paper")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        description["folds"] = [str(fold) for fold in description["folds"]]
-        description["seeds"] = [int(seed) for seed in description["seeds"]]
-        runs = [(fold, seed) for fold in description["folds"] for seed in description["seeds"]]
         rows = {
-            name: Row(name, row["title"], row["table"], row.get("paper"), {s: row.get(s) for s in STAGES}, runs)
-            for name, row in description["rows"].items()
+            name: RowResults(name, *(row[key] for key in about), {s: row[s] for s in STAGES}, plan.runs(name))
+            for name, row in plan.rows.items()
         }
-        lacking = [name for name, row in rows.items() if row.templates["stage3"] is None]
-        description["name"], description["corpus"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no description of an experiment: {error!r}; start make experiment again") from None
-    if not rows or not runs or lacking:
-        raise UserError(f"{path}: expected rows with a stage3 each, folds and seeds; start make experiment again")
-    return Experiment(folder, description, rows)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder}/experiment.json: a row lacks {error}; start make experiment again") from None
+    if not rows or not plan.folds or not plan.seeds:
+        raise UserError(f"{folder}/experiment.json names no rows, folds or seeds; start make experiment again")
+    return ExperimentResults(folder, plan, rows)
 
 
-def _read_utterances(experiment: Experiment) -> None:
+def _read_utterances(experiment: ExperimentResults) -> None:
     try:
         table = UtteranceTable.read(experiment.folder / "data" / "utterances.tsv")
         experiment.utterances = {u.path: u for u in table.utterances}
@@ -214,7 +207,7 @@ def _read_utterances(experiment: Experiment) -> None:
         experiment.notes.append(f"nothing is known of speakers and genders: {error}")
 
 
-def _read_results(experiment: Experiment) -> dict[str, dict]:
+def _read_results(experiment: ExperimentResults) -> dict[str, dict]:
     """Results that are right by themselves, by their path in the experiment."""
     parts: dict[str, result_checks.TestPart | str] = {}
     for fold in experiment.folds:
@@ -259,7 +252,7 @@ def _read_result(path: Path, run: Run, part) -> tuple[dict, list[str]]:
     return result, (reasons + result_checks.check_figures(result) + result_checks.check_checkpoint(result, path.parent))
 
 
-def _keep_one_config(experiment: Experiment, found: dict[str, dict]) -> None:
+def _keep_one_config(experiment: ExperimentResults, found: dict[str, dict]) -> None:
     """All runs of a stage must have one config: drop the results that come by another one, at any stage."""
     for stage in STAGES:
         for template, rows in experiment.templates(stage).items():
@@ -283,7 +276,7 @@ def _keep_one_config(experiment: Experiment, found: dict[str, dict]) -> None:
                     _drop(experiment, found, path, reason)
 
 
-def _config(experiment: Experiment, stage: str, folder: str, found: dict[str, dict]) -> dict | None:
+def _config(experiment: ExperimentResults, stage: str, folder: str, found: dict[str, dict]) -> dict | None:
     """What must be equal in all runs of a stage; None where it is not known any more."""
     path = experiment.folder / folder
     if stage == "stage3":
@@ -300,12 +293,12 @@ def _config(experiment: Experiment, stage: str, folder: str, found: dict[str, di
     return None
 
 
-def _drop(experiment: Experiment, found: dict[str, dict], path: str, reason: str) -> None:
+def _drop(experiment: ExperimentResults, found: dict[str, dict], path: str, reason: str) -> None:
     found.pop(path, None)
     experiment.problems.append(Problem("wrong", f"{path} does not count: {reason}"))
 
 
-def _note_strangers(experiment: Experiment) -> None:
+def _note_strangers(experiment: ExperimentResults) -> None:
     wanted = {_path(row, run) for row in experiment.rows.values() for run in row.runs}
     there = (p.relative_to(experiment.folder) for p in experiment.folder.glob("fold*/seed*/stage3/*/result.json"))
     strangers = sorted(path.as_posix() for path in there if path.as_posix() not in wanted)
@@ -315,11 +308,11 @@ def _note_strangers(experiment: Experiment) -> None:
         )
 
 
-def _path(row: Row, run: Run) -> str:
+def _path(row: RowResults, run: Run) -> str:
     return f"{row.folder('stage3', run)}/result.json"
 
 
-def runs_in_words(runs: list[Run], experiment: Experiment) -> str:
+def runs_in_words(runs: list[Run], experiment: ExperimentResults) -> str:
     """`fold 3; seed 2 of fold 1`: whole folds, whole seeds, and what is left."""
     left, words = set(runs), []
     for number, names, what in ((0, experiment.folds, "fold"), (1, experiment.seeds, "seed")):
