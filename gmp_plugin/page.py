@@ -23,7 +23,7 @@ p, li { max-width: 46rem } .soft { color: var(--soft) } code { overflow-wrap: an
 .wide { overflow-x: auto } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
   font-size: .93rem; line-height: 1.35 }
 th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-th { font-weight: 600; vertical-align: bottom; white-space: normal } tr.best td { font-weight: 700 }
+th { font-weight: 600; vertical-align: bottom; white-space: normal } tr.best td:not(.soft) { font-weight: 700 }
 th:first-child, td:first-child { text-align: left; white-space: normal } td:first-child { min-width: 4rem }
 caption { text-align: left; color: var(--soft) }
 td.shade { background: rgb(var(--shade) / calc(var(--share) * .6)) }
@@ -62,12 +62,14 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """`bold` numbers the rows to stand out; `shades` `(rows, columns)` are 0 to 1 for a shaded cell, or None."""
+    """`bold` numbers the rows to stand out, `soft` the columns to stand back; `shades` `(rows, columns)` are 0 to 1 for
+    a shaded cell, or None."""
 
     head: list[str]
     rows: list[list[str]]
     bold: tuple[int, ...] = ()
     caption: str = ""
+    soft: tuple[int, ...] = ()
     shades: list[list[float | None]] | None = None
 
 
@@ -127,7 +129,7 @@ def to_html(block) -> str:
         case Bullets(items):
             return "<ul>" + "".join(f"<li>{_inline(item)}</li>\n" for item in items) + "</ul>\n"
         case Table():
-            return html_table(block.head, block.rows, block.bold, block.caption, block.shades)
+            return html_table(block.head, block.rows, block.bold, block.caption, block.soft, block.shades)
         case Picture(_, figure, alt):
             return svg(figure, alt)
         case Code(text):
@@ -159,7 +161,10 @@ def _markdown(block, folder: str, pictures: dict) -> str:
         case Bullets(items):
             return "\n".join(f"- {_no_tags(item)}" for item in items)
         case Table():
-            rows = [block.head, *([f"**{c}**" for c in r] if i in block.bold else r for i, r in enumerate(block.rows))]
+            rows = [block.head]
+            for i, row in enumerate(block.rows):
+                strong = [i in block.bold and j not in block.soft for j in range(len(row))]
+                rows.append([f"**{text}**" if yes else text for text, yes in zip(row, strong, strict=True)])
             lines = ["| " + " | ".join(_no_tags(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
             lines.insert(1, "|" + "|".join(["---"] + ["--:"] * (len(block.head) - 1)) + "|")
             return "\n".join([f"{block.caption}\n"] * bool(block.caption) + lines)
@@ -175,18 +180,19 @@ def _markdown(block, folder: str, pictures: dict) -> str:
     raise TypeError(f"{block!r} is no block")
 
 
-def html_table(head, rows, bold=(), caption: str = "", shades=None) -> str:
-    def cell(text: str, share: float | None) -> str:
-        shade = "" if share is None else f' class=shade style="--share:{share:.2f}"'
-        return f"<td{shade}>{escape(text)}</td>"
+def html_table(head, rows, bold=(), caption: str = "", soft=(), shades=None) -> str:
+    def cell(text: str, column: int, share: float | None) -> str:
+        if share is not None:
+            return f'<td class=shade style="--share:{share:.2f}">{escape(text)}</td>'
+        return f"<td{' class=soft' if column in soft else ''}>{escape(text)}</td>"
 
-    lines = [
-        ("<tr class=best>" if i in bold else "<tr>")
-        + "".join(cell(*pair) for pair in zip(row, shades[i] if shades else [None] * len(row), strict=True))
-        + "</tr>"
-        for i, row in enumerate(rows)
-    ]
-    columns = "".join(f"<th>{escape(name)}</th>" for name in head).replace(" %", "&nbsp;%")
+    lines = []
+    for i, row in enumerate(rows):
+        shares = shades[i] if shades else [None] * len(row)
+        cells = "".join(cell(text, j, share) for j, (text, share) in enumerate(zip(row, shares, strict=True)))
+        lines.append(f"<tr{' class=best' if i in bold else ''}>{cells}</tr>")
+    columns = "".join(f"<th{' class=soft' if j in soft else ''}>{escape(name)}</th>" for j, name in enumerate(head))
+    columns = columns.replace(" %", "&nbsp;%")
     title = f"<caption>{_inline(caption)}</caption>" if caption else ""
     body = "\n".join(lines)
     return f"<div class=wide><table>{title}<thead><tr>{columns}</tr></thead>\n<tbody>{body}</tbody></table></div>\n"
@@ -213,7 +219,7 @@ def svg(figure, alt: str, alone: bool = False) -> str:
     body = text[text.index(">") + 1 : text.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|\n\s*", " ", body, flags=re.S)
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body).replace("xlink:href", "href")
-    body = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", body)
+    body = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.1f}", body)  # a tenth of a point
     body = re.sub("|".join(COLOURS), lambda colour: COLOURS[colour[0]], body)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", body)

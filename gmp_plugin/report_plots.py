@@ -9,7 +9,6 @@ import numpy as np
 from .learning_curves import PANELS, Curve, mean_curve
 from .plots import MARKERS, OKABE_ITO, colours, new_figure
 
-RASTER = 400  # points from which on a map is drawn as pixels: the page stays small
 PARTS = {"train": ("training part", OKABE_ITO[1], "--", "s"), "valid": ("validation part", OKABE_ITO[0], "-", "o")}
 
 
@@ -130,10 +129,7 @@ def embeddings_figure(maps: dict[str, np.ndarray], classes: dict[str, list[str]]
             axes, names = panels[i, j], sorted(set(values))
             for value, color, marker in zip(names, colours(len(names)), cycle(MARKERS), strict=False):
                 mine = points[np.array(values) == value]
-                axes.scatter(
-                    *mine.T, s=22, color=color, marker=marker, alpha=0.75, linewidths=0, label=value,
-                    rasterized=len(points) > RASTER,
-                )  # fmt: skip
+                axes.scatter(*mine.T, s=22, color=color, marker=marker, alpha=0.75, linewidths=0, label=value)
             axes.set(xticks=[], yticks=[], title=what if i == 0 else "", ylabel=name if j == 0 else "")
             axes.spines[:].set_color("#cccccc")
             if i == len(maps) - 1 and len(names) <= len(MARKERS):

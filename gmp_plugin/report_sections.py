@@ -24,6 +24,7 @@ from .results import RATES, ExperimentResults, RowResults
 from .training_config import settings
 
 NONE = "–"
+MAPPED = 300  # utterances in a map at most
 MANY = 12  # problems from which on the rest is behind a line to click on
 METHOD = [
     "**Mean and standard deviation** are over folds (n - 1), the seeds of a fold being averaged first: what folds "
@@ -99,8 +100,6 @@ def audit_box(experiment: ExperimentResults) -> Box:
 
 def results_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:
     """Means over folds, as papers have them, a table for each question; the headline row stands in each."""
-    paper = shows_paper(experiment)
-    head = ["", "runs", "UAR %", "WAR %", "macro-F1 %"] + ["paper, IEMOCAP: UAR %", "paper, IEMOCAP: WAR %"] * paper
     chance = 100 / max(1, len(experiment.classes))
     blocks = [
         Heading("Results"),
@@ -111,22 +110,20 @@ def results_section(experiment: ExperimentResults, found: dict[str, Analysis]) -
     ]
     for title in dict.fromkeys(row.table for row in experiment.rows.values()):
         rows = [row for row in experiment.rows.values() if row.table == title or row is experiment.headline]
+        paper = shows_paper(experiment) and any(row.paper for row in rows if row.table == title)
+        head = ["", "runs", "UAR %", "WAR %", "macro-F1 %"] + ["paper, IEMOCAP: UAR %", "paper, IEMOCAP: WAR %"] * paper
         lines = []
         for row in rows:
             line = [_title(row), _runs(row)] + [_mean(found[row.name].summary[rate]) for rate in RATES]
             if paper:
-                line += [_plain((row.paper or {}).get(rate)) for rate in ("uar", "war")]
+                line += [_figure((row.paper or {}).get(rate)) for rate in ("uar", "war")]
             lines.append(line)
-        blocks.append(Table(head, lines, bold=(rows.index(experiment.headline),), caption=title))
-    if paper:
-        blocks.append(Text("The last two columns are the figures of Pan et al. (2024), not ours.", soft=True))
+        blocks.append(Table(head, lines, (rows.index(experiment.headline),), title, soft=(5, 6)))
+    if shows_paper(experiment):
+        blocks.append(Text("The columns in grey are the figures of Pan et al. (2024), not ours.", soft=True))
     elif any(row.paper for row in experiment.rows.values()):
-        blocks.append(
-            Text(
-                "The paper's figures are of the complete IEMOCAP, and so do not stand beside those of this corpus.",
-                soft=True,
-            )
-        )
+        text = "The paper's figures are of the complete IEMOCAP, and so do not stand beside those of this corpus."
+        blocks.append(Text(text, soft=True))
     return blocks
 
 
@@ -165,8 +162,8 @@ def intervals_section(experiment: ExperimentResults, found: dict[str, Analysis])
         Text(
             f"The test parts of all folds together, {len(own.paths)} utterances{many}, so that a rate differs a little "
             "from the mean over folds. The intervals are bootstrap intervals of the mean over seeds: over utterances, "
-            "drawn inside each class, and over speakers, whole speakers being drawn. The wider one, over speakers, is "
-            "the one to quote: it is about new voices."
+            "drawn inside each class, and over speakers, whole speakers being drawn. The one over speakers is the one "
+            "to quote: it is about new voices."
         ),
         Table(head, rows, bold=_bold(experiment, shown)),
         Picture("rates", figure, "Rates of the rows with their intervals, and their folds"),
@@ -444,7 +441,8 @@ def embeddings_section(experiment: ExperimentResults) -> list:
         Text(
             "Test parts, before stage 3 (mean over time of the last layer of the HuBERT that it started from) and "
             "after it (the vector before the last layer of the head). The silhouette, mean of the runs, is near 1 "
-            "where utterances of one class keep together, and 0 where they do not."
+            "where utterances of one class keep together, and 0 where they do not. Maps of large test parts show every "
+            f"second, or third, utterance, {MAPPED} at most."
         ),
         Table(head, rows, caption="Silhouettes"),
     ]
@@ -452,7 +450,8 @@ def embeddings_section(experiment: ExperimentResults) -> list:
         planes = {}
         for name, vectors in both.items():
             points, how = plane({len(vectors): vectors})
-            planes[f"{name} ({how})"] = points[len(vectors)]
+            planes[f"{name} ({how})"] = points[len(vectors)][:: -(-len(vectors) // MAPPED)]
+        classes = {what: values[:: -(-len(values) // MAPPED)] for what, values in classes.items()}
         alt = f"Maps of the test part of fold {fold} before and after stage 3"
         picture = Picture(f"embeddings_fold{fold}", report_plots.embeddings_figure(planes, classes), alt)
         name = f"{_title(experiment.headline)}, fold {fold}, seed {experiment.seeds[0]}"
@@ -555,7 +554,7 @@ def _mean(summary: dict) -> str:
     return f"{summary['mean']:.1f}" + ("" if summary["std"] is None else f" ± {summary['std']:.1f}")
 
 
-def _plain(value) -> str:
+def _figure(value) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 

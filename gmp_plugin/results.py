@@ -231,7 +231,9 @@ def _read_results(experiment: ExperimentResults) -> dict[str, dict]:
     experiment.problems = [
         Problem(
             "missing",
-            f"{name}: {len(runs)} of {len(experiment.rows[name].runs)} runs are not finished, "
+            f"{name}: none of the {len(runs)} runs is finished"
+            if len(runs) == len(experiment.rows[name].runs)
+            else f"{name}: {len(runs)} of {len(experiment.rows[name].runs)} runs are not finished, "
             f"{runs_in_words(runs, experiment)}",
         )
         for name, runs in absent.items()

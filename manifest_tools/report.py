@@ -61,7 +61,8 @@ def _print(experiment, found) -> None:
     for name, one in found.items():
         runs = f"{len(one.row.results)} of {len(one.row.runs)}" if one.row.missing else f"{len(one.row.runs)}"
         uar, war = (
-            f"{_number(s['mean'])} ± {_number(s['std'])}" for s in (one.summary[rate] for rate in ("uar", "war"))
+            _number(s["mean"]) + ("" if s["std"] is None else f" ± {s['std']:.1f}")
+            for s in (one.summary["uar"], one.summary["war"])
         )
         print(f"{name:<{width}} {runs:>8} {uar:>14} {war:>14}")
 
