@@ -8,6 +8,7 @@ import base64
 import io
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 
 STYLE = """
@@ -81,6 +82,11 @@ class Picture:
     figure: object
     alt: str
 
+    @cached_property
+    def drawing(self) -> tuple[str, str]:
+        """View box and content of an `<svg>`, in the page's colours."""
+        return _draw(self.figure)
+
 
 @dataclass(frozen=True)
 class Code:
@@ -130,8 +136,8 @@ def to_html(block) -> str:
             return "<ul>" + "".join(f"<li>{_inline(item)}</li>\n" for item in items) + "</ul>\n"
         case Table():
             return html_table(block.head, block.rows, block.bold, block.caption, block.soft, block.shades)
-        case Picture(_, figure, alt):
-            return svg(figure, alt)
+        case Picture():
+            return _svg(block)
         case Code(text):
             return f"<pre>{escape(text)}</pre>\n"
         case Box(kind, blocks):
@@ -168,8 +174,8 @@ def _markdown(block, folder: str, pictures: dict) -> str:
             lines = ["| " + " | ".join(_no_tags(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
             lines.insert(1, "|" + "|".join(["---"] + ["--:"] * (len(block.head) - 1)) + "|")
             return "\n".join([f"{block.caption}\n"] * bool(block.caption) + lines)
-        case Picture(name, figure, alt):
-            pictures[f"{name}.svg"] = svg(figure, alt, alone=True)
+        case Picture(name, _, alt):
+            pictures[f"{name}.svg"] = _svg(block, alone=True)
             return f"![{alt}]({folder}/{name}.svg)"
         case Code(text):
             return f"```\n{text.rstrip()}\n```"
@@ -206,8 +212,7 @@ def png(figure, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">\n'
 
 
-def svg(figure, alt: str, alone: bool = False) -> str:
-    """A figure as an `<svg>` in the page's colours; `alone`: as a file of its own, which brings the colours."""
+def _draw(figure) -> tuple[str, str]:
     from matplotlib import rc_context
 
     stream = io.StringIO()
@@ -222,16 +227,20 @@ def svg(figure, alt: str, alone: bool = False) -> str:
     body = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.1f}", body)  # a tenth of a point
     body = re.sub("|".join(COLOURS), lambda colour: COLOURS[colour[0]], body)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", body)
-    begin = f'<svg viewBox="{view}" role="img" aria-label="{escape(alt)}" fill="var(--ink)" stroke-linejoin="round"'
+    return view, re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", body)
+
+
+def _svg(picture: Picture, alone: bool = False) -> str:
+    """An `<svg>` for the page; `alone`: as a file of its own, which brings the page's colours."""
+    view, body = picture.drawing
+    begin = f'<svg viewBox="{view}" role="img" aria-label="{escape(picture.alt)}" fill="var(--ink)"'
     if not alone:
-        return f"{begin}>{body}</svg>\n"
-    size = dict(zip(("width", "height"), view.split()[2:], strict=True))
-    attributes = " ".join(f'{name}="{value}"' for name, value in size.items())
+        return f'{begin} stroke-linejoin="round">{body}</svg>\n'
+    size = 'width="{2}" height="{3}"'.format(*view.split())
     colours = re.search(r":root.*?(?=\nbody)", STYLE, flags=re.S)[0]
     return (
-        f'{begin} {attributes} xmlns="http://www.w3.org/2000/svg"><style>{colours}</style>'
-        f'<rect {attributes} fill="var(--paper)"/>{body}</svg>\n'
+        f'{begin} stroke-linejoin="round" {size} xmlns="http://www.w3.org/2000/svg"><style>{colours}</style>'
+        f'<rect {size} fill="var(--paper)"/>{body}</svg>\n'
     )
 
 
