@@ -1,35 +1,20 @@
 """Pictures of frame labels: matplotlib figures without a display, in colours for colour-blind readers too."""
 
+from itertools import cycle
+
 import numpy as np
 
 from .frames import HOP, RECEPTIVE_FIELD, SAMPLE_RATE
+from .plots import MARKERS, OKABE_ITO, WIDTH, colours, new_figure
 
-# Okabe and Ito's, darker ones first; emotions get a marker of their own too.
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = "osD^vPX*"
-WIDTH = 10.0  # inches
 STFT_HOP = 80  # samples: four columns per frame of HuBERT
-
-
-def _figure(height: float):
-    from matplotlib.figure import Figure  # slow to import
-
-    return Figure(figsize=(WIDTH, height), layout="constrained")
-
-
-def _colors(n: int) -> list:
-    if n <= len(OKABE_ITO):
-        return list(OKABE_ITO[:n])
-    from matplotlib import colormaps
-
-    return list(colormaps["viridis"](np.linspace(0, 1, n)))
 
 
 def usage_figure(usages: dict):
     """Frequencies of the clusters of every scale, most used first, as multiples of an even share."""
-    figure = _figure(3.6)
+    figure = new_figure(3.6)
     axes = figure.subplots()
-    for color, style, (k, found) in zip(_colors(len(usages)), _cycle("-", "--", "-."), usages.items(), strict=False):
+    for color, style, (k, found) in zip(colours(len(usages)), cycle(("-", "--", "-.")), usages.items(), strict=False):
         shares = found.shares[: found.in_use]
         axes.plot(100 * (np.arange(len(shares)) + 0.5) / k, shares * k, style, color=color, label=f"K = {k}", lw=2)
     axes.axhline(1, color="gray", lw=1, ls=":")
@@ -42,12 +27,12 @@ def usage_figure(usages: dict):
 
 def agreement_figure(agreements: dict):
     """Bars of purity and normalised mutual information, `agreements[property][K]`, with their chance levels."""
-    figure = _figure(3.6)
+    figure = new_figure(3.6)
     scales = sorted({k for by_scale in agreements.values() for k in by_scale})
     width = 0.8 / len(scales)
     titles = {"purity": "Purity", "nmi": "Normalised mutual information"}
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        for j, (k, color) in enumerate(zip(scales, _colors(len(scales)), strict=True)):
+        for j, (k, color) in enumerate(zip(scales, colours(len(scales)), strict=True)):
             x = np.arange(len(agreements)) + (j - (len(scales) - 1) / 2) * width
             found = [by_scale[k] for by_scale in agreements.values()]
             values, chance = ([getattr(a, prefix + name) for a in found] for prefix in ("", "chance_"))
@@ -73,7 +58,7 @@ def map_figure(points: dict, counts: dict, majorities: dict | None, names: list[
             colour shows the frames too.
         names: of the classes.
     """
-    figure = _figure(0.42 * WIDTH if len(points) > 1 else 6)
+    figure = new_figure(0.42 * WIDTH if len(points) > 1 else 6)
     panels = np.atleast_1d(figure.subplots(1, len(points), sharex=True, sharey=True))
     for axes, (k, xy) in zip(panels, points.items(), strict=True):
         # Area by frames; the mean area shrinks with K, or the dots of a large scale would hide each other.
@@ -85,7 +70,7 @@ def map_figure(points: dict, counts: dict, majorities: dict | None, names: list[
             shown = axes.scatter(*xy[used].T, s=area[used], c=100 * counts[k][used] / counts[k].sum(), cmap="cividis")
             figure.colorbar(shown, ax=axes, location="bottom", label="frames (%)")
         else:
-            for c, (color, marker) in enumerate(zip(_colors(len(names)), _cycle(*MARKERS), strict=False)):
+            for c, (color, marker) in enumerate(zip(colours(len(names)), cycle(MARKERS), strict=False)):
                 mine = majorities[k] == c
                 axes.scatter(
                     *xy[mine].T, s=area[mine], color=color, marker=marker, alpha=0.8, edgecolors="white", lw=0.4
@@ -94,7 +79,7 @@ def map_figure(points: dict, counts: dict, majorities: dict | None, names: list[
     if majorities is not None:
         from matplotlib.lines import Line2D
 
-        looks = zip(names, _colors(len(names)), _cycle(*MARKERS), strict=False)
+        looks = zip(names, colours(len(names)), cycle(MARKERS), strict=False)
         handles = [Line2D([], [], color=c, marker=m, ls="", ms=8, label=n) for n, c, m in looks]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(names))
     return figure
@@ -110,7 +95,7 @@ def track_figure(wave: np.ndarray, labels: dict, order: dict):
     """
     from matplotlib import colormaps
 
-    figure = _figure(2.4 + 0.5 * len(labels))
+    figure = new_figure(2.4 + 0.5 * len(labels))
     first, *tracks = figure.subplots(len(labels) + 1, 1, sharex=True, height_ratios=[4] + [1] * len(labels))
     level = spectrogram(wave)
     seconds = len(wave) / SAMPLE_RATE
@@ -152,7 +137,7 @@ def spectrogram(wave: np.ndarray) -> np.ndarray:
 
 def layer_figure(scores: list, chance: float):
     """UAR in percent of the probe of each layer."""
-    figure = _figure(3.2)
+    figure = new_figure(3.2)
     axes = figure.subplots()
     layers = [score.layer for score in scores]
     axes.plot(layers, [100 * s.train_uar for s in scores], "--s", color=OKABE_ITO[4], label="its own training part")
@@ -162,9 +147,3 @@ def layer_figure(scores: list, chance: float):
     axes.set(xlabel="layer", ylabel="UAR (%)", xticks=layers)
     axes.legend()
     return figure
-
-
-def _cycle(*items):
-    from itertools import cycle
-
-    return cycle(items)

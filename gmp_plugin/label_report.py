@@ -1,7 +1,5 @@
 """A page about the frame labels of a manifest: one HTML file that holds its pictures."""
 
-import base64
-import io
 import json
 import re
 from dataclasses import dataclass, field
@@ -17,28 +15,9 @@ from .files import atomic_text, sha256
 from .kmeans import MultiscaleKMeans
 from .label_statistics import agreement, majority, plane, usage
 from .layer_probe import LayerScore, probe_layers
-from .manifest import (
-    FrameLabels,
-    Manifest,
-    UtteranceTable,
-    read_dictionary,
-    read_km_dictionary,
-    read_utterance_labels,
-)
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2129; --paper: #fbfbfa; --soft: #5b6472; --line: #d9dce1 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --paper: #16191d; --soft: #a3abb8; --line: #363c45 } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-bottom: .3rem }
-p, li { max-width: 46rem } .soft { color: var(--soft) } code { overflow-wrap: anywhere }
-.wide { overflow-x: auto } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-th { font-weight: 600 } th:first-child, td:first-child { text-align: left } tr.best td { font-weight: 700 }
-img { width: 100%; background: #fff; border-radius: 8px; border: 1px solid var(--line) }
-"""
+from .manifest import FrameLabels, Manifest, read_km_dictionary
+from .page import html_document, html_table, png
+from .utterance_classes import read_classes
 
 
 @dataclass
@@ -56,10 +35,9 @@ class LabelSet:
 
     @classmethod
     def read(cls, manifest_path, folder) -> "LabelSet":
-        """Labels `FOLDER/SPLIT.K.km` of every K with a dictionary; emotion, gender and speaker where there are any.
+        """Labels `FOLDER/SPLIT.K.km` of every K with a dictionary, and what `read_classes` finds.
 
-        Emotion and gender come from `SPLIT.emotion` and `SPLIT.gender` beside the manifest, speakers from
-        `utterances.tsv` there or one folder up. Raises `UserError` for labels that do not fit the manifest.
+        Raises `UserError` for labels that do not fit the manifest.
         """
         manifest, folder = Manifest.read(manifest_path), Path(folder)
         split = Path(manifest_path).stem
@@ -71,30 +49,7 @@ class LabelSet:
             k: FrameLabels.read(folder / f"{split}.{k}.km", manifest, read_km_dictionary(dictionaries[k]))
             for k in sorted(dictionaries)
         }
-        self = cls(manifest, labels)
-        beside = Path(manifest_path).parent
-        for name in ("emotion", "gender"):
-            file, dictionary = beside / f"{split}.{name}", beside / f"dict.{name}.txt"
-            if file.is_file() and dictionary.is_file():
-                names = read_dictionary(dictionary)
-                self.classes[name] = read_utterance_labels(file, manifest, names, dictionary), names
-            else:
-                self.notes.append(f"{name}: not known, because there is no {file.name} with {dictionary.name}")
-        self._read_speakers([beside / "utterances.tsv", beside.parent / "utterances.tsv"])
-        return self
-
-    def _read_speakers(self, tables: list[Path]) -> None:
-        table = next((path for path in tables if path.is_file()), None)
-        if table is None:
-            self.notes.append("speaker: not known, because there is no utterances.tsv in the folder above the manifest")
-            return
-        speakers = {u.path: u.speaker for u in UtteranceTable.read(table).utterances}
-        missing = [path for path in self.manifest.paths if path not in speakers]
-        if missing:
-            self.notes.append(f"speaker: not known, because utterances.tsv does not list {missing[0]}")
-            return
-        names, numbers = np.unique([speakers[path] for path in self.manifest.paths], return_inverse=True)
-        self.classes["speaker"] = numbers, names.tolist()
+        return cls(manifest, labels, *read_classes(manifest))
 
     def frame_classes(self, name: str) -> np.ndarray:
         """Class numbers of a property, one per frame."""
@@ -135,7 +90,9 @@ def write_label_report(
     scores = None if checkpoint is None else probe_layers(data.manifest, checkpoint, layers, **probe_options)
     same_model = km is not None and checkpoint is not None and sha256(checkpoint) == km.checkpoint_sha256
     sections.append(layer_section(data, km.layer if same_model else None, scores))
-    page = _page(f"Frame labels of {Path(manifest_path).stem}", [_summary(data, km, manifest_path, folder), *sections])
+    page = html_document(
+        f"Frame labels of {Path(manifest_path).stem}", [_summary(data, km, manifest_path, folder), *sections]
+    )
     with atomic_text(out) as stream:
         stream.write(page)
 
@@ -177,8 +134,8 @@ def usage_section(data: LabelSet) -> str:
     return (
         "<h2>How the clusters are used</h2><p>Perplexity is the number of equally used clusters that would be as "
         "varied. Far below K, or with clusters out of use, a smaller scale would tell as much.</p>"
-        + _table(head, rows)
-        + _picture(label_plots.usage_figure(usages), "Sorted frequencies of the clusters of each scale")
+        + html_table(head, rows)
+        + png(label_plots.usage_figure(usages), "Sorted frequencies of the clusters of each scale")
     )
 
 
@@ -201,8 +158,8 @@ def agreement_section(data: LabelSet) -> str:
         "information is 0 for labels that tell nothing and 1 for labels that tell all and nothing else. Both rise with "
         "the number of clusters alone: <em>chance</em> is the same with the classes dealt to other utterances, and "
         "what counts is the distance from it.</p>"
-        + _table(["property", "classes", "K", "purity", "by chance", "NMI", "by chance"], rows)
-        + _picture(label_plots.agreement_figure(found), "Purity and normalised mutual information of each scale")
+        + html_table(["property", "classes", "K", "purity", "by chance", "NMI", "by chance"], rows)
+        + png(label_plots.agreement_figure(found), "Purity and normalised mutual information of each scale")
     )
 
 
@@ -222,7 +179,7 @@ def map_section(data: LabelSet, km: MultiscaleKMeans | None) -> str:
     return (
         f"{title}<p>{how}; the axes are the same for all scales. {colour} Grey crosses are clusters without frames "
         "in this manifest.</p>"
-        + _picture(label_plots.map_figure(points, counts, majorities, names), "Centroids of each scale in a plane")
+        + png(label_plots.map_figure(points, counts, majorities, names), "Centroids of each scale in a plane")
     )
 
 
@@ -242,7 +199,7 @@ def clip_section(data: LabelSet, km: MultiscaleKMeans | None, n_clips: int) -> s
         parts.append(f"<h3>{escape(name)} <span class=soft>{escape(', '.join(about))}</span></h3>")
         tracks = {k: labels[i] for k, labels in data.labels.items()}
         figure = label_plots.track_figure(read_audio(data.manifest, i).numpy(), tracks, order)
-        parts.append(_picture(figure, f"Spectrogram and labels of {name}"))
+        parts.append(png(figure, f"Spectrogram and labels of {name}"))
     return "".join(parts)
 
 
@@ -271,6 +228,7 @@ def layer_section(data: LabelSet, label_layer: int | None, scores: list[LayerSco
         + [f"{rate:.1%}" for rate in (s.uar, s.war, s.train_uar)]
         for s in scores
     ]
+    bold = [i for i, s in enumerate(scores) if s.uar == highest]
     valid = Manifest.read(Path(data.manifest.file).with_name("valid.tsv"))
     chance = 1 / len(np.unique(data.classes["emotion"][0]))
     return (
@@ -279,32 +237,6 @@ def layer_section(data: LabelSet, label_layer: int | None, scores: list[LayerSco
         f"the test part is not read. Best: {best}. One validation utterance is {1 / len(valid):.1%} of WAR: "
         "differences of a few utterances mean nothing. A stage-1 checkpoint was trained on these utterances and "
         "chosen on the validation part: the table compares layers, it is no result.</p>"
-        + _table(["layer", "UAR", "WAR", "UAR on its own training part"], rows, [s.uar == highest for s in scores])
-        + _picture(label_plots.layer_figure(scores, chance), "Unweighted average recall of each layer")
-    )
-
-
-def _table(head: list[str], rows: list[list[str]], bold: list[bool] | None = None) -> str:
-    lines = [
-        ("<tr class=best>" if strong else "<tr>") + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for row, strong in zip(rows, bold or [False] * len(rows), strict=True)
-    ]
-    columns = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "\n".join(lines)
-    return f"<div class=wide><table><thead><tr>{columns}</tr></thead>\n<tbody>{body}</tbody></table></div>\n"
-
-
-def _picture(figure, alt: str) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=144, metadata={"Software": None})
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">\n'
-
-
-def _page(title: str, sections: list[str]) -> str:
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1>\n" + "\n".join(sections) + "</body></html>\n"
+        + html_table(["layer", "UAR", "WAR", "UAR on its own training part"], rows, bold)
+        + png(label_plots.layer_figure(scores, chance), "Unweighted average recall of each layer")
     )

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
+from scipy.sparse import coo_array
 
 SHUFFLES = 3  # of the utterances' classes, for the chance level
 SEED = 1
@@ -56,15 +55,30 @@ class Agreement:
 def agreement(labels: np.ndarray, classes: np.ndarray, n_frames: np.ndarray) -> Agreement:
     """Agreement of labels `(frames,)` with utterances' class numbers `(N,)`, of `n_frames` `(N,)` frames each."""
     rng = np.random.default_rng(SEED)
-    found = _purity_nmi(labels, np.repeat(classes, n_frames))
+    # Frames of each cluster in each utterance: whatever the classes are, they are counted once.
+    owners = np.repeat(np.arange(len(classes)), n_frames)
+    frames = coo_array((np.ones(len(labels)), (owners, labels.astype(np.int64)))).tocsr()
+    found = _purity_nmi(frames, classes)
     # Whole utterances are shuffled: frames of one utterance resemble each other whatever its class is.
-    chance = [_purity_nmi(labels, np.repeat(rng.permutation(classes), n_frames)) for _ in range(SHUFFLES)]
+    chance = [_purity_nmi(frames, rng.permutation(classes)) for _ in range(SHUFFLES)]
     return Agreement(*found, *np.mean(chance, axis=0).tolist())
 
 
-def _purity_nmi(labels: np.ndarray, frame_classes: np.ndarray) -> tuple[float, float]:
-    purity = contingency_matrix(frame_classes, labels).max(axis=0).sum() / len(labels)
-    return float(purity), float(normalized_mutual_info_score(frame_classes, labels))
+def _purity_nmi(frames, classes: np.ndarray) -> tuple[float, float]:
+    """Of the frames of each utterance and cluster `(N, K)`, sparse, and the utterances' classes `(N,)`."""
+    members = coo_array((np.ones(len(classes)), (classes, np.arange(len(classes))))).tocsr()
+    counts = (members @ frames).toarray()  # (classes, K)
+    shares = counts / counts.sum()
+    by_class, by_cluster = _entropy(shares.sum(axis=1)), _entropy(shares.sum(axis=0))
+    information = max(0.0, by_class + by_cluster - _entropy(shares))
+    mean = (by_class + by_cluster) / 2
+    return float(counts.max(axis=0).sum() / counts.sum()), information / mean if mean else 1.0
+
+
+def _entropy(shares: np.ndarray) -> float:
+    """In nats, of shares of any shape that sum to 1."""
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum())
 
 
 def majority(labels: np.ndarray, frame_classes: np.ndarray, n_clusters: int) -> np.ndarray:

@@ -2,6 +2,27 @@
 
 import numpy as np
 
+# Okabe and Ito's, for colour-blind readers too, darker ones first; a marker or a line style goes with each.
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vPX*"
+WIDTH = 10.0  # inches
+
+
+def new_figure(height: float):
+    """An empty figure, `height` in inches."""
+    from matplotlib.figure import Figure  # slow to import
+
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def colours(n: int) -> list:
+    """Colours for n things."""
+    if n <= len(OKABE_ITO):
+        return list(OKABE_ITO[:n])
+    from matplotlib import colormaps
+
+    return list(colormaps["viridis"](np.linspace(0, 1, n)))
+
 
 def confusion_figure(counts, names: list[str]):
     """Confusion matrix `(C, C)`: shade and number are the row's share, with the count under it."""

@@ -1,0 +1,95 @@
+"""The report of an experiment: an HTML page, the same as Markdown, a CSV of all runs, and a summary as JSON."""
+
+import csv
+import json
+from pathlib import Path
+
+from . import report_sections as sections
+from .analysis import Analysis, analyse
+from .files import atomic_text
+from .page import html_page, markdown_page
+from .results import RATES, ExperimentResults
+
+FILES = ("report.html", "report.md", "report.csv", "summary.json")
+PICTURES = "report_pictures"
+
+
+def write_report(experiment: ExperimentResults, out, allow_partial: bool = False) -> dict[str, Analysis]:
+    """Write `FILES`, and the pictures of the Markdown, into the folder `out`; returns what the rows come to.
+
+    `allow_partial`: rows that lack runs get a mean of those that they have.
+    """
+    out = Path(out)
+    found = analyse(experiment, allow_partial)
+    blocks = [
+        *sections.status_section(experiment, allow_partial),
+        *sections.results_section(experiment, found),
+        *sections.intervals_section(experiment, found),
+        *sections.tests_section(experiment, found),
+        *sections.runs_section(experiment),
+        *sections.confusion_section(experiment, found),
+        *sections.speakers_section(experiment, found),
+        *sections.curves_section(experiment),
+        *sections.labels_section(experiment),
+        *sections.embeddings_section(experiment),
+        *sections.costs_section(experiment),
+        *sections.setup_section(experiment),
+        *sections.method_section(),
+    ]
+    title = f"Experiment {experiment.plan.name}"
+    text, pictures = markdown_page(title, blocks, PICTURES)
+    for name, picture in pictures.items():
+        _write(out / PICTURES / name, picture)
+    _write(out / "report.html", html_page(title, blocks))
+    _write(out / "report.md", text)
+    _write_csv(out / "report.csv", experiment)
+    _write(out / "summary.json", json.dumps(summary(experiment, found), indent=1) + "\n")
+    return found
+
+
+def summary(experiment: ExperimentResults, found: dict[str, Analysis]) -> dict:
+    """The headline row's summary, those of all rows under `rows`, and what is wrong."""
+    rows = {}
+    for name, one in found.items():
+        rows[name] = dict(one.summary)
+        for rate in ("uar", "war") if one.estimates else ():
+            e = one.estimates[rate]
+            rows[name][rate] = {
+                **rows[name][rate],
+                "pooled": 100 * e.value,
+                "interval_utterances": _percent(e.utterances),
+                "interval_speakers": _percent(e.speakers),
+            }
+    name = experiment.headline.name
+    problems = [problem.text for problem in experiment.problems]
+    return {**rows[name], "row": name, "rows": rows, "problems": problems}
+
+
+def _percent(ends) -> list[float] | None:
+    return None if ends is None else [100 * end for end in ends]
+
+
+def _write_csv(path: Path, experiment: ExperimentResults) -> None:
+    """A line for every row, fold and seed; one without a result has empty cells."""
+    recalls = [f"recall_{name}" for name in experiment.classes]
+    head = ["row", "title", "table", "fold", "seed", "utterances", *RATES, *recalls, "result", "checkpoint_sha256"]
+    with atomic_text(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(head)
+        for row in experiment.rows.values():
+            for run in row.runs:
+                line = [row.name, row.title, row.table, *run]
+                if result := row.results.get(run):
+                    line += [len(result["utterances"]), *(f"{result[rate]:.4f}" for rate in RATES)]
+                    line += [_cell(result["recalls"].get(name)) for name in experiment.classes]
+                    line += [f"{row.folder('stage3', run)}/result.json", result["checkpoint_sha256"]]
+                writer.writerow(line + [""] * (len(head) - len(line)))
+
+
+def _cell(recall: float | None) -> str:
+    return "" if recall is None else f"{recall:.4f}"
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_text(path) as stream:
+        stream.write(text)
