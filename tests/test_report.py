@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 
@@ -12,6 +13,7 @@ from conftest import tool
 from torch.utils.tensorboard import SummaryWriter
 
 from gmp_plugin import metrics, report_sections
+from gmp_plugin.audit.findings import Audit, Leak, Seen
 from gmp_plugin.errors import UserError
 from gmp_plugin.experiment import Experiment
 from gmp_plugin.files import sha256
@@ -346,23 +348,25 @@ def test_checkpoints_may_be_gone(folder):
     assert "**Complete:** 3 rows, 2 folds, seeds 1, 2; all 8 results" in report(folder)
 
 
-@pytest.mark.parametrize(
-    "audit, expected",
-    [
-        (None, "**No audit was run**"),
-        ('{"verdict": "clean", "leaks": [], "notes": ["no files"], "checked": {"recordings": 8}}', "audit: clean.**"),
-        ('{"verdict": "leaks", "leaks": ["A0.wav in k-means of fold 1"]}', "audit: leaks.** The figures"),
-        ('{"verdict": "clean", "leaks": ["A0.wav in k-means of fold 1"]}', "A0.wav in k-means of fold 1"),
-        ('{"leaks": []}', "**The audit cannot be read**"),
-        ("[]", "**The audit cannot be read**"),
-    ],
-)
-def test_the_audits_verdict_stands_at_the_top(folder, audit, expected):
-    if audit:
-        (folder / "audit.json").write_text(audit)
-    assert expected in report(folder).split("## Results")[0]
-    good = '<div class="box good">' in (folder / "report.html").read_text().split("Leak audit")[0].split("Complete")[-1]
-    assert good == (expected == "audit: clean.**")
+def test_the_audits_verdict_stands_at_the_top(folder):
+    assert "**No audit was run**" in report(folder).split("## Results")[0]
+    leak = Leak("1", "kmeans", "train", "has read the test part", ("A0.wav",), ("A",), ("fold1/km",))
+    seen = Seen("1", "kmeans", "train", 2, 4, 2, 99)
+    for audit, expected, good in (
+        (Audit("exp", ["1", "2"], seen=[seen], notes=["no sound"]), "**Leak audit:** clean: no recording", True),
+        (Audit("exp", leaks=[leak]), "**Leak audit:** NOT CLEAN: 1 leaks", False),
+        (Audit("exp", unauditable=["fold2/km: no header"]), "fold2/km: no header", False),
+    ):
+        audit.write(folder / "audit.json")
+        top = report(folder).split("## Results")[0]
+        assert expected in top and ("Do not believe these figures" in top) != good
+        assert (folder / "report.html").read_text().count('<div class="box good">') == 1 + good
+        assert lines(top.replace("> ", ""), "1") == ([["1", "kmeans", "train", "2", "4", "2", "99"]] if good else [])
+        assert all(leak.message in top for leak in audit.leaks)
+    os.utime(folder / "audit.json", (0, 0))
+    assert "results that are newer than the audit" in report(folder)
+    (folder / "audit.json").write_text("[]")
+    assert "**The audit cannot be read:**" in report(folder)
 
 
 def test_the_papers_figures_stand_beside_its_own_corpus_alone(folder, monkeypatch):
