@@ -51,7 +51,7 @@ def status_section(experiment: ExperimentResults, allow_partial: bool = False) -
     problems = [problem.text for problem in experiment.problems]
     results = {row.folder("stage3", run) for row in experiment.rows.values() for run in row.results}
     wanted = {row.folder("stage3", run) for row in experiment.rows.values() for run in row.runs}
-    count = f"{len(experiment.rows)} rows, {len(experiment.folds)} folds, seeds {_join(experiment.seeds)}"
+    count = f"{_count(experiment.rows, 'row')}, {_count(experiment.folds, 'fold')}, seeds {_join(experiment.seeds)}"
     if problems:
         partial = "a mean of those it has, and says of how many" if allow_partial else "no mean"
         blocks = [
@@ -317,7 +317,7 @@ def curves_section(experiment: ExperimentResults) -> list:
         for template, rows in experiment.templates(stage).items():
             folders = [rows[0].folder(stage, run) for run in rows[0].runs]
             runs = [curves for folder in folders if (curves := read_curves(experiment.folder / folder))]
-            name = f"{TITLES[stage].capitalize()}, `{Path(template).name}`, {len(runs)} runs"
+            name = f"{TITLES[stage].capitalize()}, `{Path(template).name}`, {_count(runs, 'run')}"
             if not runs:
                 blocks.append(Text(f"{name}: no TensorBoard files.", soft=True))
                 continue
@@ -345,7 +345,7 @@ def labels_section(experiment: ExperimentResults) -> list:
     )
     for template, rows in experiment.templates("labels").items():
         usages, agreements, n_runs, notes = _label_statistics(experiment, rows[0])
-        name = f"Labels `{Path(template).name}`, {n_runs} runs"
+        name = f"Labels `{Path(template).name}`, {_count(range(n_runs), 'run')}"
         own = [Text(note, soft=True) for note in notes]
         if n_runs:
             head = ["scale", "clusters in use", "perplexity", "perplexity / K", "largest cluster"]
@@ -587,6 +587,10 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _count(things, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _join(values) -> str:

@@ -21,7 +21,8 @@ from gmp_plugin.label_report import LabelSet
 from gmp_plugin.label_statistics import agreement
 from gmp_plugin.learning_curves import Curve, mean_curve, read_curves
 from gmp_plugin.manifest import Utterance, UtteranceTable, write_dictionary, write_km_dictionary, write_split
-from gmp_plugin.page import Box, Bullets, Code, Details, Heading, Table, Text, html_page, markdown_page
+from gmp_plugin.page import Box, Bullets, Code, Details, Heading, Picture, Table, Text, html_page, markdown_page
+from gmp_plugin.plots import new_figure
 from gmp_plugin.results import read_experiment
 
 CLASSES = ["angry", "sad"]
@@ -448,6 +449,24 @@ def test_a_folder_without_experiment_and_an_existing_report_are_user_errors(fold
         tool("report")([str(folder)])
     tool("report")([str(folder), "--out", str(folder / "new")])
     assert (folder / "new" / "report.html").is_file()
+
+
+def test_pictures_keep_their_texts_and_take_the_pages_colours():
+    figure = new_figure(2)
+    axes = figure.subplots()
+    axes.plot([0.001, 0.0012], [1, 2], color="black")
+    axes.set_title("0.12345 of <all>")
+    page, (text, pictures) = (
+        html_page("T", [Picture("a", figure, 'say "it"')]),
+        markdown_page("T", [Picture("a", figure, "it")], "pictures"),
+    )
+    for picture in (page.split("<body>")[1], pictures["a.svg"]):
+        assert "0.12345 of &lt;all&gt;" in picture and "0.00100" in picture
+        assert "stroke: var(--ink)" in picture and "#000000" not in picture.split("</style>")[-1]
+        assert not re.search(r'[ "(]\d+\.\d{3,}[^<]*>', picture)
+    assert 'aria-label="say &quot;it&quot;"' in page and "![it](pictures/a.svg)" in text
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', page))
+    assert used == set(re.findall(r'id="([^"]+)"', page))
 
 
 def test_blocks_become_html_and_markdown():
