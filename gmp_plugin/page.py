@@ -42,6 +42,7 @@ COLOURS = {
     "#000000": "var(--ink)", "#ffffff": "var(--paper)", "#696969": "var(--soft)", "#808080": "var(--soft)",
     "#cccccc": "var(--line)", "#b0b0b0": "var(--line)",
 }  # fmt: skip
+LONG_NUMBER = re.compile(r"\d+\.\d{3,}")  # a tenth of a point is enough
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _draw(figure) -> tuple[str, str]:
     body = text[text.index(">") + 1 : text.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|\n\s*", " ", body, flags=re.S)
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body).replace("xlink:href", "href")
-    body = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.1f}", body)  # a tenth of a point
+    body = re.sub(r"<[^>]*>", lambda tag: LONG_NUMBER.sub(lambda n: f"{float(n[0]):.1f}", tag[0]), body)
     body = re.sub("|".join(COLOURS), lambda colour: COLOURS[colour[0]], body)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
     return view, re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", body)

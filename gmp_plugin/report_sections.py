@@ -10,6 +10,7 @@ import numpy as np
 
 from . import report_plots
 from .analysis import Analysis, recalls
+from .audit import Audit
 from .corpora.folds import natural_key
 from .corpora.iemocap import KNOWN_CLASSES
 from .embeddings import Embeddings, silhouettes
@@ -25,7 +26,7 @@ from .training_config import settings
 
 NONE = "–"
 MAPPED = 300  # utterances in a map at most
-MANY = 12  # problems from which on the rest is behind a line to click on
+MANY = 12  # items of a list at most; the rest is behind a line to click on
 METHOD = [
     "**Mean and standard deviation** are over folds (n - 1), the seeds of a fold being averaged first: what folds "
     "differ by is the test speakers, not chance in training.",
@@ -50,7 +51,7 @@ def status_section(experiment: ExperimentResults, allow_partial: bool = False) -
     problems = [problem.text for problem in experiment.problems]
     results = {row.folder("stage3", run) for row in experiment.rows.values() for run in row.results}
     wanted = {row.folder("stage3", run) for row in experiment.rows.values() for run in row.runs}
-    count = f"{len(experiment.rows)} rows, {len(experiment.folds)} folds, seeds {_join(experiment.seeds)}"
+    count = f"{_count(experiment.rows, 'row')}, {_count(experiment.folds, 'fold')}, seeds {_join(experiment.seeds)}"
     if problems:
         partial = "a mean of those it has, and says of how many" if allow_partial else "no mean"
         blocks = [
@@ -58,10 +59,8 @@ def status_section(experiment: ExperimentResults, allow_partial: bool = False) -
                 f"**Not complete: {len(results)} of {len(wanted)} results count** ({count}). What is named here is in "
                 f"no figure below; a row that lacks a run has {partial}."
             ),
-            Bullets(problems[:MANY]),
+            *_bullets(problems),
         ]
-        if problems[MANY:]:
-            blocks.append(Details(f"{len(problems) - MANY} more", [Bullets(problems[MANY:])]))
         status = Box("bad", blocks)
     else:
         status = Box("good", [Text(f"**Complete:** {count}; all {len(wanted)} results are there and count.")])
@@ -70,32 +69,36 @@ def status_section(experiment: ExperimentResults, allow_partial: bool = False) -
 
 
 def audit_box(experiment: ExperimentResults) -> Box:
+    """The verdict of the leak audit, `audit.json`."""
     path = experiment.folder / "audit.json"
-    command = f"python manifest_tools/audit_leakage.py {experiment.folder}"
     if not path.is_file():
-        return Box(
-            "bad",
-            [Text(f"**No audit was run**: nothing here says that no test recording touched training. `{command}`")],
-        )
+        text = "**No audit was run**: nothing here says that no test recording touched training."
+        return Box("bad", [Text(text), Text(f"`python manifest_tools/audit_leakage.py {experiment.folder}`")])
     try:
-        audit = json.loads(path.read_text(encoding="utf-8"))
-        verdict, leaks = str(audit["verdict"]), [str(leak) for leak in audit.get("leaks") or []]
-        notes = [str(note) for note in audit.get("notes") or []]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return Box("bad", [Text(f"**The audit cannot be read** ({error!r}); run it again: `{command}`")])
-    if verdict == "clean" and not leaks:
-        blocks = [
-            Text(
-                "**Leak audit: clean.** No recording and no speaker of a test part was seen by anything that its "
-                "result descends from."
-            )
-        ]
-    else:
-        blocks = [Text(f"**Leak audit: {verdict}.** The figures of this page cannot be believed."), Bullets(leaks)]
-    blocks += [Bullets(notes)] if notes else []
-    if audit.get("checked"):
-        blocks.append(Details("What was checked", [Code(json.dumps(audit["checked"], indent=1))]))
-    return Box("good" if verdict == "clean" and not leaks else "bad", blocks)
+        audit = Audit.read(path)
+    except UserError as error:
+        return Box("bad", [Text(f"**The audit cannot be read:** {error}")])
+    clean = audit.verdict == "clean"
+    blocks = [Text(f"**Leak audit:** {audit.statement}." + ("" if clean else " **Do not believe these figures.**"))]
+    blocks += _bullets([leak.message for leak in audit.leaks] + audit.unauditable)
+    results = [experiment.folder / row.folder("stage3", run) for row in experiment.rows.values() for run in row.results]
+    if any((folder / "result.json").stat().st_mtime > path.stat().st_mtime for folder in results):
+        blocks.append(Text("There are results that are newer than the audit: run it again."))
+    seen = [
+        [s.fold, s.stage, s.split, f"{s.artefacts}", f"{s.recordings}", f"{s.speakers}", f"{s.n_frames or NONE}"]
+        for s in audit.seen
+    ]
+    head = ["fold", "stage", "split", "artefacts", "recordings", "speakers", "frames"]
+    notes = [Bullets([*audit.absent, *audit.notes])] * bool(audit.absent or audit.notes)
+    if seen or notes:
+        blocks.append(Details("What has seen what", [*([Table(head, seen)] if seen else []), *notes]))
+    return Box("good" if clean else "bad", blocks)
+
+
+def _bullets(items: list[str]) -> list:
+    """A list, of which many items are behind a line to click on."""
+    blocks = [Bullets(items[:MANY])] if items else []
+    return blocks + ([Details(f"{len(items) - MANY} more", [Bullets(items[MANY:])])] if items[MANY:] else [])
 
 
 def results_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:
@@ -314,7 +317,7 @@ def curves_section(experiment: ExperimentResults) -> list:
         for template, rows in experiment.templates(stage).items():
             folders = [rows[0].folder(stage, run) for run in rows[0].runs]
             runs = [curves for folder in folders if (curves := read_curves(experiment.folder / folder))]
-            name = f"{TITLES[stage].capitalize()}, `{Path(template).name}`, {len(runs)} runs"
+            name = f"{TITLES[stage].capitalize()}, `{Path(template).name}`, {_count(runs, 'run')}"
             if not runs:
                 blocks.append(Text(f"{name}: no TensorBoard files.", soft=True))
                 continue
@@ -342,7 +345,7 @@ def labels_section(experiment: ExperimentResults) -> list:
     )
     for template, rows in experiment.templates("labels").items():
         usages, agreements, n_runs, notes = _label_statistics(experiment, rows[0])
-        name = f"Labels `{Path(template).name}`, {n_runs} runs"
+        name = f"Labels `{Path(template).name}`, {_count(range(n_runs), 'run')}"
         own = [Text(note, soft=True) for note in notes]
         if n_runs:
             head = ["scale", "clusters in use", "perplexity", "perplexity / K", "largest cluster"]
@@ -584,6 +587,10 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _count(things, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _join(values) -> str:

@@ -16,7 +16,10 @@ MORE = {
     "checkpoint": ("best_checkpoint_metric", "maximize_best_checkpoint_metric"),
 }
 RUN = ("data", "label_dir", "save_dir", "tensorboard_logdir", "seed")  # a run's own
-MACHINE = ("num_workers", "distributed_rank", "cache_gb", "reuse_dataloader", "persistent_workers")
+MACHINE = (
+    "num_workers", "distributed_rank", "cache_gb", "conv_cache_gb", "conv_cache_dir", "reuse_dataloader",
+    "persistent_workers",
+)  # fmt: skip
 
 
 def training_config(cfg) -> dict:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 
@@ -12,6 +13,7 @@ from conftest import tool
 from torch.utils.tensorboard import SummaryWriter
 
 from gmp_plugin import metrics, report_sections
+from gmp_plugin.audit.findings import Audit, Leak, Seen
 from gmp_plugin.errors import UserError
 from gmp_plugin.experiment import Experiment
 from gmp_plugin.files import sha256
@@ -19,7 +21,8 @@ from gmp_plugin.label_report import LabelSet
 from gmp_plugin.label_statistics import agreement
 from gmp_plugin.learning_curves import Curve, mean_curve, read_curves
 from gmp_plugin.manifest import Utterance, UtteranceTable, write_dictionary, write_km_dictionary, write_split
-from gmp_plugin.page import Box, Bullets, Code, Details, Heading, Table, Text, html_page, markdown_page
+from gmp_plugin.page import Box, Bullets, Code, Details, Heading, Picture, Table, Text, html_page, markdown_page
+from gmp_plugin.plots import new_figure
 from gmp_plugin.results import read_experiment
 
 CLASSES = ["angry", "sad"]
@@ -346,23 +349,25 @@ def test_checkpoints_may_be_gone(folder):
     assert "**Complete:** 3 rows, 2 folds, seeds 1, 2; all 8 results" in report(folder)
 
 
-@pytest.mark.parametrize(
-    "audit, expected",
-    [
-        (None, "**No audit was run**"),
-        ('{"verdict": "clean", "leaks": [], "notes": ["no files"], "checked": {"recordings": 8}}', "audit: clean.**"),
-        ('{"verdict": "leaks", "leaks": ["A0.wav in k-means of fold 1"]}', "audit: leaks.** The figures"),
-        ('{"verdict": "clean", "leaks": ["A0.wav in k-means of fold 1"]}', "A0.wav in k-means of fold 1"),
-        ('{"leaks": []}', "**The audit cannot be read**"),
-        ("[]", "**The audit cannot be read**"),
-    ],
-)
-def test_the_audits_verdict_stands_at_the_top(folder, audit, expected):
-    if audit:
-        (folder / "audit.json").write_text(audit)
-    assert expected in report(folder).split("## Results")[0]
-    good = '<div class="box good">' in (folder / "report.html").read_text().split("Leak audit")[0].split("Complete")[-1]
-    assert good == (expected == "audit: clean.**")
+def test_the_audits_verdict_stands_at_the_top(folder):
+    assert "**No audit was run**" in report(folder).split("## Results")[0]
+    leak = Leak("1", "kmeans", "train", "has read the test part", ("A0.wav",), ("A",), ("fold1/km",))
+    seen = Seen("1", "kmeans", "train", 2, 4, 2, 99)
+    for audit, expected, good in (
+        (Audit("exp", ["1", "2"], seen=[seen], notes=["no sound"]), "**Leak audit:** clean: no recording", True),
+        (Audit("exp", leaks=[leak]), "**Leak audit:** NOT CLEAN: 1 leaks", False),
+        (Audit("exp", unauditable=["fold2/km: no header"]), "fold2/km: no header", False),
+    ):
+        audit.write(folder / "audit.json")
+        top = report(folder).split("## Results")[0]
+        assert expected in top and ("Do not believe these figures" in top) != good
+        assert (folder / "report.html").read_text().count('<div class="box good">') == 1 + good
+        assert lines(top.replace("> ", ""), "1") == ([["1", "kmeans", "train", "2", "4", "2", "99"]] if good else [])
+        assert all(leak.message in top for leak in audit.leaks)
+    os.utime(folder / "audit.json", (0, 0))
+    assert "results that are newer than the audit" in report(folder)
+    (folder / "audit.json").write_text("[]")
+    assert "**The audit cannot be read:**" in report(folder)
 
 
 def test_the_papers_figures_stand_beside_its_own_corpus_alone(folder, monkeypatch):
@@ -444,6 +449,24 @@ def test_a_folder_without_experiment_and_an_existing_report_are_user_errors(fold
         tool("report")([str(folder)])
     tool("report")([str(folder), "--out", str(folder / "new")])
     assert (folder / "new" / "report.html").is_file()
+
+
+def test_pictures_keep_their_texts_and_take_the_pages_colours():
+    figure = new_figure(2)
+    axes = figure.subplots()
+    axes.plot([0.001, 0.0012], [1, 2], color="black")
+    axes.set_title("0.12345 of <all>")
+    page, (text, pictures) = (
+        html_page("T", [Picture("a", figure, 'say "it"')]),
+        markdown_page("T", [Picture("a", figure, "it")], "pictures"),
+    )
+    for picture in (page.split("<body>")[1], pictures["a.svg"]):
+        assert "0.12345 of &lt;all&gt;" in picture and "0.00100" in picture
+        assert "stroke: var(--ink)" in picture and "#000000" not in picture.split("</style>")[-1]
+        assert not re.search(r'[ "(]\d+\.\d{3,}[^<]*>', picture)
+    assert 'aria-label="say &quot;it&quot;"' in page and "![it](pictures/a.svg)" in text
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', page))
+    assert used == set(re.findall(r'id="([^"]+)"', page))
 
 
 def test_blocks_become_html_and_markdown():
