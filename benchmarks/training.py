@@ -2,27 +2,35 @@
 
 Stage 2 against stock fairseq: `hubert_pretraining`'s model and criterion with fairseq's Adam, on the
 same audio, labels, weights and masks. Stages 1 and 3 against transformers'
-`HubertForSequenceClassification` with torch's AdamW. Contenders take turns in one run; medians of
-whole updates (forward, loss, backward, optimiser). Peak memory is that of a process of its own.
+`HubertForSequenceClassification` with torch's AdamW, without the BiLSTM that ours has on top.
+Contenders take turns in one run; medians of whole updates (forward, loss, backward, optimiser). Peak
+memory is that of a process of its own. Then what an update waits for its data, decoded from FLAC
+files, beside the same batches ready in memory.
+
+Every case is written when it is done, with the machine's load at its start and end.
 
 Example:
     python benchmarks/training.py           # writes benchmarks/results/training.json, about 20 minutes
     python benchmarks/training.py --quick   # two small layers, under a minute, writes nothing
+    python benchmarks/training.py --sections loading padding     # these alone, into the same file
 """
 
 import argparse
 import json
 import logging
+import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from fairseq import tasks
 from fairseq.criterions.hubert_criterion import HubertCriterion
@@ -35,6 +43,7 @@ from omegaconf import OmegaConf
 import gmp_plugin.tasks  # noqa: F401
 from gmp_plugin import frames
 from gmp_plugin.data.speech_dataset import SpeechDataset
+from gmp_plugin.files import atomic_text
 from gmp_plugin.hubert.backbone import hubert_config
 from gmp_plugin.hubert.masking import span_mask
 from gmp_plugin.manifest import Manifest
@@ -47,6 +56,30 @@ ADAM = {
     "use_old_adam": False, "fp16_adam_stats": False, "tpu": False,
 }  # fmt: skip
 QUICK = {"encoder_layers": 2, "encoder_embed_dim": 192, "encoder_ffn_embed_dim": 384, "encoder_attention_heads": 4}
+NANO = {  # examples/iemocap/nano/hubert.yaml
+    "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 2 + [(64,3,2)] * 2 + [(64,2,2)] * 2", "encoder_layers": 4,
+    "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "encoder_attention_heads": 4, "conv_pos": 32,
+    "conv_pos_groups": 8,
+}  # fmt: skip
+
+# The incumbent is the first of each case, and what is compared with it the second.
+PLAIN = ["fairseq", "ours", "ours, linear heads"]
+UTTERANCES = ["transformers", "ours", "ours, convolutions kept"]
+CASES = [
+    {"stage": 2, "scales": [64, 512], "dtype": "float32", "contenders": [*PLAIN, "ours, activations recomputed"]},
+    {"stage": 2, "scales": [64, 512, 4096], "dtype": "float32", "contenders": PLAIN},
+    {"stage": 2, "scales": [64, 512], "dtype": "bfloat16", "contenders": PLAIN},
+    {"stage": 2, "scales": [64, 512, 4096], "dtype": "bfloat16", "contenders": PLAIN},
+    *(
+        {
+            "stage": s,
+            "scales": [],
+            "dtype": "float32",
+            "contenders": ["transformers", "ours", "ours, convolutions kept"],
+        }
+        for s in (1, 3)
+    ),
+]
 
 
 def batch(seconds: float, clips: int, scales) -> dict:
@@ -63,19 +96,19 @@ def batch(seconds: float, clips: int, scales) -> dict:
     }  # fmt: skip
 
 
-def stage(name: str, size: dict, scales=(), **model):
-    """Our model and criterion of a stage, from fresh weights."""
+def stage(name: str, size: dict, scales=(), task=None, **model):
+    """Our task, model and criterion of a stage, from fresh weights."""
     root = OmegaConf.create(
         {
             "common": {"seed": 1, "tensorboard_logdir": None}, "checkpoint": {"save_dir": "none"},
             "optimization": {"max_update": 0},
         }
     )  # fmt: skip
-    root.task, root.criterion = {"_name": name, "data": "none"}, {"_name": name}
+    root.task, root.criterion = {"_name": name, "data": "none", "conv_cache_gb": 0, **(task or {})}, {"_name": name}
     root.model = {"_name": name, "hubert": {"encoder_layers": 12, **size}, **model}
     task = tasks.setup_task(root.task)
     task.state.merge_state_dict({"scales": list(scales), "emotion": list("ahns"), "gender": list("fm")})
-    return task.build_model(root.model), task.build_criterion(root.criterion)
+    return task, task.build_model(root.model), task.build_criterion(root.criterion)
 
 
 def updater(loss_of, optimizer, cast):
@@ -91,8 +124,8 @@ def updater(loss_of, optimizer, cast):
     return update
 
 
-def ours(name, size, scales, dtype, **model):
-    network, criterion = stage(name, size, scales, **model)
+def ours(name, size, scales, dtype, task=None, **model):
+    _, network, criterion = stage(name, size, scales, task, **model)
     network.to(dtype).train()
     optimizer = FusedAdam(OmegaConf.create(ADAM), [p for p in network.parameters() if p.requires_grad])
     return network, updater(lambda sample: criterion(network, sample)[:2], optimizer, caster(dtype))
@@ -159,7 +192,8 @@ def transformers_classifier(size, dtype):
         "encoder_layers": "num_hidden_layers", "encoder_embed_dim": "hidden_size",
         "encoder_ffn_embed_dim": "intermediate_size", "encoder_attention_heads": "num_attention_heads",
     }  # fmt: skip
-    config = HubertConfig(**{names[k]: v for k, v in size.items()}, num_labels=4)
+    same = {"layerdrop": 0.0, "activation_dropout": 0.0}  # as fairseq's HuBERT-base, and so ours
+    config = HubertConfig(**{names[k]: v for k, v in size.items()}, num_labels=4, **same)
     network = HubertForSequenceClassification(config)
     network.freeze_feature_encoder()
     network.to(dtype).train()
@@ -175,33 +209,34 @@ def transformers_classifier(size, dtype):
 
 
 def contenders(case: dict, size: dict, names=None) -> dict:
-    """Updates by name, the incumbent first. Case: `stage`, `scales`, `dtype`."""
+    """Updates by name; of `case["contenders"]`, or of `names` alone."""
     dtype, scales = DTYPES[case["dtype"]], case["scales"]
 
-    def stage2(head):
+    def stage2(head, **settings):
         torch.manual_seed(0)
-        return ours("multiscale_label_pretraining", size, scales, dtype, head=head)
+        return ours("multiscale_label_pretraining", {**size, **settings}, scales, dtype, head=head)
 
-    def utterances():
+    def utterances(conv_cache_gb):
         name = "multitask_emotion_gender" if case["stage"] == 1 else "am_softmax_classification"
-        return ours(name, size, (), dtype, freeze_feature_extractor=True, mask_prob=0.065)
+        task = {"conv_cache_gb": conv_cache_gb}
+        return ours(name, size, (), dtype, task, freeze_feature_extractor=True, mask_prob=0.065)
 
-    if case["stage"] == 2:
-        makers = {
-            "fairseq": lambda: stock_pretraining(size, scales, dtype, stage2("cosine")[0]),
-            "ours": lambda: stage2("cosine"),
-            "ours, linear heads": lambda: stage2("linear"),
-        }
-    else:
-        makers = {"transformers": lambda: transformers_classifier(size, dtype), "ours": utterances}
-    return {name: make()[1] for name, make in makers.items() if names is None or name in names}
+    makers = {
+        "fairseq": lambda: stock_pretraining(size, scales, dtype, stage2("cosine")[0]),
+        "transformers": lambda: transformers_classifier(size, dtype),
+        "ours": lambda: stage2("cosine") if case["stage"] == 2 else utterances(0),
+        "ours, linear heads": lambda: stage2("linear"),
+        "ours, activations recomputed": lambda: stage2("cosine", checkpoint_activations=True),
+        "ours, convolutions kept": lambda: utterances(3),  # as from the second epoch on
+    }
+    return {name: makers[name]()[1] for name in names or case["contenders"]}
 
 
 def equal_losses(size: dict) -> dict:
     """The loss of stock fairseq and ours in the same state, without dropout."""
     case = {"stage": 2, "scales": (64, 512), "dtype": "float32"}
     still = {**size, "dropout": 0.0, "attention_dropout": 0.0, "dropout_input": 0.0, "dropout_features": 0.0}
-    two = contenders(case, still)
+    two = contenders(case, still, ["fairseq", "ours"])
     sample = batch(2.0, 2, case["scales"])
     losses = {name: two[name](sample) for name in ("fairseq", "ours")}
     return {**losses, "relative_difference": abs(losses["ours"] / losses["fairseq"] - 1)}
@@ -238,11 +273,35 @@ def only(case: dict, name: str, size: dict, seconds: float, clips: int) -> None:
     print(int(status["VmHWM"].split()[0]) / 2**20)
 
 
-def padding_on_iemocap() -> float:
-    """Share of padding in batches of 64, for lengths drawn as IEMOCAP's (median 3.58 s, mean 4.55 s)."""
+def time_updates(size: dict, seconds: float, clips: int, rounds: int, args):
+    """Rows of all cases, as they are done."""
+    for case in CASES:
+        load = os.getloadavg()[0]
+        medians = time_case(case, size, seconds, clips, rounds)
+        memory = {name: peak_memory(case, name, args) for name in medians}
+        incumbent, mine = list(medians)[:2]
+        row = {
+            **{key: case[key] for key in ("stage", "scales", "dtype")},
+            "seconds": medians, "peak_GiB": memory, "times_faster": medians[incumbent] / medians[mine],
+            "times_less_memory": memory[incumbent] / memory[mine], "load": [load, os.getloadavg()[0]],
+        }  # fmt: skip
+        scales = "+".join(map(str, case["scales"]))
+        print(f"stage {case['stage']} {scales} {case['dtype']}: {row['times_faster']:.2f}x")
+        for name in medians:
+            print(f"  {name:30} {medians[name]:6.2f} s {memory[name]:6.1f} GiB", flush=True)
+        yield row
+
+
+def iemocap_lengths(n: int) -> list[int]:
+    """Lengths in samples, drawn as IEMOCAP's (median 3.58 s, mean 4.55 s)."""
     rng = np.random.default_rng(0)
-    seconds = np.clip(rng.lognormal(np.log(3.58), np.sqrt(2 * np.log(4.55 / 3.58)), 4290), 0.585, 34.1)
-    lengths = (seconds * frames.SAMPLE_RATE).astype(int)
+    seconds = np.clip(rng.lognormal(np.log(3.58), np.sqrt(2 * np.log(4.55 / 3.58)), n), 0.585, 34.1)
+    return (seconds * frames.SAMPLE_RATE).astype(int).tolist()
+
+
+def padding_on_iemocap() -> float:
+    """Share of padding in batches of 64."""
+    lengths = np.array(iemocap_lengths(4290))
     dataset = SpeechDataset(Manifest("/", tuple(map(str, range(len(lengths)))), tuple(lengths.tolist())))
     np.random.seed(1)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=64)
@@ -250,47 +309,131 @@ def padding_on_iemocap() -> float:
     return 1 - lengths.sum() / padded
 
 
+LOADERS = {  # workers, bytes of decoded audio in memory; None: batches ready in memory
+    "ready in memory": None,
+    "decoded by the update": (0, 0),
+    "decoded by 2 workers": (2, 0),
+    "audio in memory": (0, 10**9),
+    "audio in memory, 2 workers": (2, 10**9),
+}
+
+
+def loading(size: dict, clips: int, batch_size: int, rounds: int) -> dict:
+    """Stage 1 on FLAC files, with each way to load them: seconds per update and the share spent waiting for data.
+
+    An epoch each in turn, by the iterator that fairseq's trainer uses, its workers' start included.
+    """
+    task, network, criterion = stage("multitask_emotion_gender", size)
+    optimizer = FusedAdam(OmegaConf.create(ADAM), network.parameters())
+    update = updater(lambda sample: criterion(network.train(), sample)[:2], optimizer, lambda sample: sample)
+    times = {name: ([], []) for name in LOADERS}
+    with tempfile.TemporaryDirectory() as folder:
+        datasets = {name: on_disk(folder, clips, kind[1] if kind else 0) for name, kind in LOADERS.items()}
+        for epoch in range(rounds + 1):
+            for name, kind in LOADERS.items():
+                epochs = task.get_batch_iterator(
+                    datasets[name], max_sentences=batch_size, num_workers=kind[0] if kind else 0, epoch=epoch + 1,
+                    data_buffer_size=10, disable_iterator_cache=True,
+                )  # fmt: skip
+                batches = epochs.next_epoch_itr()
+                if kind is None:
+                    batches = iter(list(batches))
+                waited, total = one_epoch(batches, update, 1 if epoch == 0 else None)
+                if epoch:  # the first is a warm-up of a single update
+                    times[name][0].append(waited)
+                    times[name][1].append(total)
+    updates = -(-clips // batch_size)
+    return {
+        name: {"seconds_per_update": statistics.median(total) / updates, "waiting": sum(waited) / sum(total)}
+        for name, (waited, total) in times.items()
+    }
+
+
+def one_epoch(batches, update, limit: int | None) -> tuple[float, float]:
+    """Seconds of waiting for batches and seconds in all."""
+    waited, n, started = 0.0, 0, time.perf_counter()
+    while limit is None or n < limit:
+        asked = time.perf_counter()
+        sample = next(batches, None)
+        waited += time.perf_counter() - asked
+        if sample is None:
+            break
+        update(sample)
+        n += 1
+    return waited, time.perf_counter() - started
+
+
+def on_disk(folder: str, clips: int, cache_bytes: int) -> SpeechDataset:
+    """`clips` FLAC files of noise, of IEMOCAP's lengths; written once."""
+    lengths = iemocap_lengths(clips)
+    names = tuple(f"{i}.flac" for i in range(clips))
+    for name, n in zip(names, lengths, strict=True):
+        if not (Path(folder) / name).exists():
+            noise = np.random.default_rng(n).standard_normal(n)
+            soundfile.write(Path(folder) / name, 0.1 * noise.clip(-9, 9), frames.SAMPLE_RATE)
+    labels = {"emotion": np.arange(clips) % 4, "gender": np.arange(clips) % 2}
+    return SpeechDataset(Manifest(folder, names, tuple(lengths)), labels, cache_bytes=cache_bytes)
+
+
+def time_loading(quick: bool) -> dict:
+    """The worst case, a model whose update is short, and HuBERT-base."""
+    sizes = {"nano": (NANO, 24, 8, 1)} if quick else {"nano": (NANO, 128, 16, 3), "base": ({}, 12, 4, 1)}
+    load, result = os.getloadavg()[0], {}
+    for name, (size, clips, batch_size, rounds) in sizes.items():
+        result[name] = {"clips": clips, "batch_size": batch_size, "loaders": loading(size, clips, batch_size, rounds)}
+        print(f"loading, {name} size, batches of {batch_size}:")
+        for loader, row in result[name]["loaders"].items():
+            print(f"  {loader:30} {row['seconds_per_update']:6.2f} s an update, {100 * row['waiting']:.1f} % waiting")
+    return {**result, "load": [load, os.getloadavg()[0]]}
+
+
+SECTIONS = ("equal_maths_loss", "updates", "loading", "padding")
+
+
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small and short; writes nothing")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="all by default")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")
-    size, seconds, clips, rounds = (QUICK, 1.0, 2, 2) if args.quick else ({}, 4.0, 4, 5)
+    size, seconds, clips, rounds = (QUICK, 1.0, 2, 2) if args.quick else ({}, 4.0, 4, 3)
     if args.only:
         case, name = json.loads(args.only)
         only(case, name, size, seconds, clips)
         return
 
-    losses = equal_losses(size)
-    print(f"loss per frame, equal maths: fairseq {losses['fairseq']:.6f}, ours {losses['ours']:.6f}, "
-          f"relative difference {losses['relative_difference']:.1e}")  # fmt: skip
-    cases = [{"stage": 2, "scales": s, "dtype": d} for d in DTYPES for s in ([64, 512], [64, 512, 4096])]
-    cases += [{"stage": s, "scales": [], "dtype": "float32"} for s in (1, 3)]
-    rows = []
-    for case in cases:
-        medians = time_case(case, size, seconds, clips, rounds)
-        names = list(medians)[:2]
-        memory = {name: peak_memory(case, name, args) for name in names}
-        other = names[0]
-        rows.append({**case, "seconds": medians, "peak_GiB": memory, "times_faster": medians[other] / medians["ours"]})
-        scales = "+".join(map(str, case["scales"]))
-        print(f"stage {case['stage']} {scales:12} {case['dtype']:9} "
-              + "  ".join(f"{n} {s:.2f} s" for n, s in medians.items())
-              + f"  {rows[-1]['times_faster']:.2f}x; peak "
-              + ", ".join(f"{n} {m:.1f} GiB" for n, m in memory.items()), flush=True)  # fmt: skip
-    padding = padding_on_iemocap()
-    print(f"padding in batches of 64 on IEMOCAP's lengths: {100 * padding:.1f} %")
-    if not args.quick:
-        machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-        versions = {name: version(name) for name in ("torch", "fairseq-fixed", "transformers")}
-        result = {
-            "machine": machine, "versions": versions, "clips": clips, "seconds_per_clip": seconds, "rounds": rounds,
-            "equal_maths_loss": losses, "updates": rows, "padding_share_iemocap_lengths": padding,
-        }  # fmt: skip
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    result = {
+        "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+        "versions": {name: version(name) for name in ("torch", "fairseq-fixed", "transformers")},
+        "clips": clips, "seconds_per_clip": seconds, "rounds": rounds, "order": "contenders take turns",
+    }  # fmt: skip
+    if set(args.sections) < set(SECTIONS) and RESULT.exists():
+        result = {**json.loads(RESULT.read_text()), **result}
+
+    def keep(section: str, value) -> None:
+        result[section] = value
+        if not args.quick:
+            with atomic_text(RESULT) as stream:
+                stream.write(json.dumps(result, indent=1) + "\n")
+
+    if "equal_maths_loss" in args.sections:
+        losses = equal_losses(size)
+        keep("equal_maths_loss", losses)
+        print(f"loss per frame, equal maths: fairseq {losses['fairseq']:.6f}, ours {losses['ours']:.6f}, "
+              f"relative difference {losses['relative_difference']:.1e}", flush=True)  # fmt: skip
+    if "padding" in args.sections:
+        padding = padding_on_iemocap()
+        keep("padding_share_iemocap_lengths", padding)
+        print(f"padding in batches of 64 on IEMOCAP's lengths: {100 * padding:.1f} %")
+    if "loading" in args.sections:
+        keep("loading", time_loading(args.quick))
+    if "updates" in args.sections:
+        rows = []
+        for row in time_updates(size, seconds, clips, rounds, args):
+            rows.append(row)
+            keep("updates", rows)
 
 
 if __name__ == "__main__":

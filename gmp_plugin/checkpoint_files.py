@@ -44,11 +44,15 @@ def write_atomically() -> None:
 def ensure_readable(save_dir, stage: str, train: Manifest | None = None) -> None:
     """Make sure that a restart in `save_dir` finds a whole `checkpoint_last.pt` of this stage, or none.
 
-    A damaged one is set aside, and the newest whole checkpoint beside it takes its place. Raises
-    `UserError` if there is none, or if the checkpoint is another stage's or was trained on other
-    recordings than `train`: going on from another fold's would bring its test part into training.
+    Parts of files that a kill has left are removed. A damaged one is set aside, and the newest whole
+    checkpoint beside it takes its place. Raises `UserError` if there is none, or if the checkpoint is
+    another stage's or was trained on other recordings than `train`: going on from another fold's
+    would bring its test part into training.
     """
     last = Path(save_dir) / "checkpoint_last.pt"
+    for pattern in ("checkpoint*.pt.tmp", ".checkpoint*.pt.*.tmp"):
+        for part in last.parent.glob(pattern):
+            part.unlink(missing_ok=True)
     if not last.exists():
         return
     try:

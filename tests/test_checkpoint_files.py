@@ -33,6 +33,14 @@ def test_nothing_to_do_for_a_whole_or_a_missing_file(tmp_path):
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
 
 
+def test_parts_that_a_kill_has_left_are_removed(tmp_path):
+    save(tmp_path / "checkpoint_last.pt", 6)
+    for name in ("checkpoint_1_2.pt.tmp", ".checkpoint_last.pt.4711.tmp"):
+        (tmp_path / name).write_bytes(b"half a file")
+    ensure_readable(tmp_path, "am_softmax_classification")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_last.pt"]
+
+
 def test_truncated_file_falls_back_to_the_newest_whole_one(tmp_path, caplog):
     save(tmp_path / "checkpoint_1_2.pt", 2)
     save(tmp_path / "checkpoint_1_4.pt", 4)

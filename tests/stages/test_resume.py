@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -15,29 +16,38 @@ UPDATES = 12
 KILLS = int(os.environ.get("GMP_KILLS", 2))  # per stage
 
 
+def killed_at(update: int, delay: float, log, arguments) -> None:
+    """Train, and kill -9 `delay` seconds after an update: while it trains, validates or writes."""
+    with open(log, "w") as stream:
+        process = subprocess.Popen(arguments, cwd=REPO, stdout=stream, stderr=stream, start_new_session=True)
+    while process.poll() is None and f"num_updates={update}," not in log.read_text():
+        time.sleep(0.005)
+    time.sleep(delay)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def killed_while_writing(step: int, arguments) -> None:
+    """Train, and kill -9 at a step of writing checkpoints, of which a save has nine."""
+    script = [sys.executable, "tests/die_while_writing.py", str(step)]
+    done = subprocess.run([*script, *arguments[1:]], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode in (0, -signal.SIGKILL), done.stdout[-3000:] + done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_and_restarted_is_the_same_to_the_bit(stage, labelled_fold, tmp_path):
+    """Every other kill falls into the writing of a checkpoint."""
     run(*command(stage, labelled_fold, tmp_path / "undisturbed", UPDATES))
     save_dir = tmp_path / "killed"
+    arguments = command(stage, labelled_fold, save_dir, UPDATES)
     draw = random.Random(f"{stage} {os.environ.get('GMP_KILL_SEED', 0)}")
-    for _ in range(KILLS):
-        log = open(tmp_path / "log", "w")  # noqa: SIM115
-        process = subprocess.Popen(
-            command(stage, labelled_fold, save_dir, UPDATES),
-            cwd=REPO,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        # From the first update to the last one: while it trains, validates or writes.
-        wanted = draw.randint(1, UPDATES - 1)
-        while process.poll() is None and f"num_updates={wanted}," not in (tmp_path / "log").read_text():
-            time.sleep(0.005)
-        time.sleep(draw.uniform(0, 0.15))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    run(*command(stage, labelled_fold, save_dir, UPDATES))
+    for kill in range(KILLS):
+        if kill % 2:
+            killed_at(draw.randint(1, UPDATES - 1), draw.uniform(0, 0.15), tmp_path / "log", arguments)
+        else:
+            killed_while_writing(draw.randint(1, 18), arguments)
+    run(*arguments)
     for name in ("model", "last_optimizer_state"):
         assert_same(final_state(save_dir)[name], final_state(tmp_path / "undisturbed")[name], name)
 
