@@ -13,10 +13,10 @@ from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --paper: #fbfbfa; --soft: #5b6472; --line: #d9dce1;
-  --good: #00795a; --bad: #b34700; --shade: 0 114 178 }
+  --good: #00795a; --bad: #b34700; --shade: 0 114 178; --blue: #0072b2 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e8eb; --paper: #16191d; --soft: #a3abb8; --line: #363c45; --good: #2fc79c; --bad: #ff9147;
-    --shade: 64 150 220 } }
+    --shade: 64 150 220; --blue: #3391d4 } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-bottom: .3rem }
@@ -40,7 +40,7 @@ nav { color: var(--soft) } nav a { color: inherit; margin-right: 1rem; white-spa
 # matplotlib's own colours, and the page's that take their place.
 COLOURS = {
     "#000000": "var(--ink)", "#ffffff": "var(--paper)", "#696969": "var(--soft)", "#808080": "var(--soft)",
-    "#cccccc": "var(--line)", "#b0b0b0": "var(--line)",
+    "#cccccc": "var(--line)", "#b0b0b0": "var(--line)", "#0072b2": "var(--blue)",
 }  # fmt: skip
 LONG_NUMBER = re.compile(r"\d+\.\d{3,}")  # a tenth of a point is enough
 
@@ -176,8 +176,9 @@ def _markdown(block, folder: str, pictures: dict) -> str:
             lines.insert(1, "|" + "|".join(["---"] + ["--:"] * (len(block.head) - 1)) + "|")
             return "\n".join([f"{block.caption}\n"] * bool(block.caption) + lines)
         case Picture(name, _, alt):
-            pictures[f"{name}.svg"] = _svg(block, alone=True)
-            return f"![{alt}]({folder}/{name}.svg)"
+            file = re.sub(r"[^\w.-]+", "-", name) + ".svg"
+            pictures[file] = _svg(block, alone=True)
+            return f"![{alt}]({folder}/{file})"
         case Code(text):
             return f"```\n{text.rstrip()}\n```"
         case Box(_, blocks):

@@ -40,6 +40,9 @@ def write_report(experiment: ExperimentResults, out, allow_partial: bool = False
     text, pictures = markdown_page(title, blocks, PICTURES)
     for name, picture in pictures.items():
         _write(out / PICTURES / name, picture)
+    for path in (out / PICTURES).glob("*.svg"):
+        if path.name not in pictures:
+            path.unlink()  # of an earlier report
     _write(out / "report.html", html_page(title, blocks))
     _write(out / "report.md", text)
     _write_csv(out / "report.csv", experiment)

@@ -129,7 +129,7 @@ def embeddings_figure(maps: dict[str, np.ndarray], classes: dict[str, list[str]]
             axes, names = panels[i, j], sorted(set(values))
             for value, color, marker in zip(names, colours(len(names)), cycle(MARKERS), strict=False):
                 mine = points[np.array(values) == value]
-                axes.scatter(*mine.T, s=22, color=color, marker=marker, alpha=0.75, linewidths=0, label=value)
+                axes.scatter(*mine.T, s=22, color=color, marker=marker, alpha=0.9, linewidths=0, label=value)
             axes.set(xticks=[], yticks=[], title=what if i == 0 else "", ylabel=name if j == 0 else "")
             axes.spines[:].set_color("#cccccc")
             if i == len(maps) - 1 and len(names) <= len(MARKERS):

@@ -271,9 +271,7 @@ def speakers_section(experiment: ExperimentResults, found: dict[str, Analysis]) 
             bold += [len(rows)] * (one.row is experiment.headline)
             rows.append([_title(one.row), gender, *_rates_of(one, genders == gender, experiment)[0]])
     blocks += [
-        Text(
-            "Recall in percent, seeds averaged, folds together. Every speaker was heard in one fold's test part only."
-        ),
+        Text("Recall in percent, seeds averaged, folds together; every speaker by the models that never heard them."),
         Table(["", "gender", *head], rows, tuple(bold)),
     ]
     for one in shown:

@@ -173,6 +173,8 @@ def test_csv_has_a_line_for_each_row_fold_and_seed(folder):
 
 
 def test_page_needs_nothing_else_and_says_the_same(folder):
+    (folder / "report_pictures").mkdir()
+    (folder / "report_pictures" / "old.svg").touch()
     text = report(folder)
     page = (folder / "report.html").read_text()
     for foreign in ("http", "<script", "<link", "@import", "src="):
@@ -182,6 +184,7 @@ def test_page_needs_nothing_else_and_says_the_same(folder):
     for name in re.findall(r"\]\((.*?)\)", text):
         picture = (folder / name).read_text()
         assert picture.startswith("<svg") and 'xmlns="http://www.w3.org/2000/svg"' in picture
+    assert not (folder / "report_pictures" / "old.svg").exists()
     used = set(re.findall(r"href=\"#([\w-]+)\"", page))
     assert used <= set(re.findall(r"id=\"([\w-]+)\"", page))
     numbers = re.findall(r"\d+\.\d", " ".join(re.findall(r"<td[^>]*>(.*?)</td>", page)))
