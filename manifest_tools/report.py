@@ -14,8 +14,7 @@ from pathlib import Path
 
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
-from gmp_plugin.report import FILES, write_report
-from gmp_plugin.results import RATES, read_experiment
+from gmp_plugin.report import FILES, RATES, read_experiment, write_report
 
 
 def main(argv=None) -> None:

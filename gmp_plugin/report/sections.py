@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from . import report_plots
+from ..audit import Audit
+from ..corpora.folds import natural_key
+from ..corpora.iemocap import KNOWN_CLASSES
+from ..embeddings import Embeddings, silhouettes
+from ..errors import UserError
+from ..experiment import STAGES
+from ..label_plots import agreement_figure, usage_figure
+from ..label_report import LabelSet
+from ..label_statistics import Agreement, Usage, agreement, plane, usage
+from ..page import Box, Bullets, Code, Details, Heading, Picture, Table, Text
+from ..training_config import settings
+from . import plots
 from .analysis import Analysis, recalls
-from .audit import Audit
-from .corpora.folds import natural_key
-from .corpora.iemocap import KNOWN_CLASSES
-from .embeddings import Embeddings, silhouettes
-from .errors import UserError
-from .experiment import STAGES
-from .label_plots import agreement_figure, usage_figure
-from .label_report import LabelSet
-from .label_statistics import Agreement, Usage, agreement, plane, usage
 from .learning_curves import read_curves
-from .page import Box, Bullets, Code, Details, Heading, Picture, Table, Text
 from .results import RATES, ExperimentResults, RowResults
-from .training_config import settings
 
 NONE = "–"
 MAPPED = 300  # utterances in a map at most
@@ -154,7 +154,7 @@ def intervals_section(experiment: ExperimentResults, found: dict[str, Analysis])
     own = shown[0].pool
     speakers = experiment.speakers(own.paths)
     many = "" if speakers is None else f" of {len(set(speakers))} speakers"
-    figure = report_plots.rates_figure(
+    figure = plots.rates_figure(
         [_title(one.row) for one in shown],
         [one.estimates for one in shown],
         [{rate: one.summary[rate]["folds"] for rate in ("uar", "war")} for one in shown],
@@ -197,7 +197,7 @@ def tests_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> 
                  _interval(e.speakers, "+"), _p(p.utterances), _p(p.speakers), _p(one.against.holm[rate])]
             )  # fmt: skip
         blocks.append(Table(head, rows, caption=RATES[rate]))
-    figure = report_plots.differences_figure([_title(one.row) for one in shown], [o.against.estimates for o in shown])
+    figure = plots.differences_figure([_title(one.row) for one in shown], [o.against.estimates for o in shown])
     return [*blocks, Picture("differences", figure, f"Differences of the rows to {title}")]
 
 
@@ -284,7 +284,7 @@ def speakers_section(experiment: ExperimentResults, found: dict[str, Analysis]) 
             marks.append(f"{speaker}\n{gender}")
             by_class.append(numbers)
             uars.append(uar)
-        figure = report_plots.speakers_figure(marks, np.array(by_class), uars, experiment.classes)
+        figure = plots.speakers_figure(marks, np.array(by_class), uars, experiment.classes)
         picture = Picture(f"speakers_{one.row.name}", figure, f"Recall of every speaker, {_title(one.row)}")
         table = Table(["speaker", "gender", *head], rows)
         if one.row is experiment.headline:
@@ -320,7 +320,7 @@ def curves_section(experiment: ExperimentResults) -> list:
                 blocks.append(Text(f"{name}: no TensorBoard files.", soft=True))
                 continue
             alt = f"Learning curves of {TITLES[stage]}, {Path(template).name}"
-            picture = Picture(f"curves_{stage}_{Path(template).name}", report_plots.curves_figure(stage, runs), alt)
+            picture = Picture(f"curves_{stage}_{Path(template).name}", plots.curves_figure(stage, runs), alt)
             if experiment.headline in rows:
                 blocks += [Text(f"**{name}**"), picture]
             else:
@@ -454,7 +454,7 @@ def embeddings_section(experiment: ExperimentResults) -> list:
             planes[f"{name} ({how})"] = points[len(vectors)][:: -(-len(vectors) // MAPPED)]
         classes = {what: values[:: -(-len(values) // MAPPED)] for what, values in classes.items()}
         alt = f"Maps of the test part of fold {fold} before and after stage 3"
-        picture = Picture(f"embeddings_fold{fold}", report_plots.embeddings_figure(planes, classes), alt)
+        picture = Picture(f"embeddings_fold{fold}", plots.embeddings_figure(planes, classes), alt)
         name = f"{_title(experiment.headline)}, fold {fold}, seed {experiment.seeds[0]}"
         blocks += [Text(f"**{name}**"), picture] if i == 0 else [Details(name, [picture])]
     return blocks

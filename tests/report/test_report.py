@@ -12,18 +12,18 @@ import torch
 from conftest import tool
 from torch.utils.tensorboard import SummaryWriter
 
-from gmp_plugin import metrics, report_sections
+from gmp_plugin import metrics
 from gmp_plugin.audit.findings import Audit, Leak, Seen
 from gmp_plugin.errors import UserError
 from gmp_plugin.experiment import Experiment
 from gmp_plugin.files import sha256
 from gmp_plugin.label_report import LabelSet
 from gmp_plugin.label_statistics import agreement
-from gmp_plugin.learning_curves import Curve, mean_curve, read_curves
 from gmp_plugin.manifest import Utterance, UtteranceTable, write_dictionary, write_km_dictionary, write_split
 from gmp_plugin.page import Box, Bullets, Code, Details, Heading, Picture, Table, Text, html_page, markdown_page
 from gmp_plugin.plots import new_figure
-from gmp_plugin.results import read_experiment
+from gmp_plugin.report import read_experiment, sections
+from gmp_plugin.report.learning_curves import Curve, mean_curve, read_curves
 
 CLASSES = ["angry", "sad"]
 SPEAKERS = {"A": "female", "B": "male", "C": "female", "D": "male"}
@@ -379,7 +379,7 @@ def test_the_papers_figures_stand_beside_its_own_corpus_alone(folder, monkeypatc
     (folder / "experiment.json").write_text(json.dumps({**plan, "corpus": "iemocap"}))
     text = report(folder)  # a corpus in IEMOCAP's shape, as the generated one
     assert "82.0" not in text and "figures are of the complete IEMOCAP" in text
-    monkeypatch.setattr(report_sections, "KNOWN_CLASSES", {"1": {"angry": 5, "sad": 3}})
+    monkeypatch.setattr(sections, "KNOWN_CLASSES", {"1": {"angry": 5, "sad": 3}})
     text = report(folder)
     assert "paper, IEMOCAP: UAR %" in text and "not ours" in text
     assert lines(text, "The method")[0][5:] == ["82.0", "80.0"]

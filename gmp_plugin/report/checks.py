@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import metrics
-from .files import sha256
-from .manifest import Manifest, read_dictionary, read_utterance_labels
+from .. import metrics
+from ..files import sha256
+from ..manifest import Manifest, read_dictionary, read_utterance_labels
 
 FIELDS = (
     "fold", "seed", "uar", "war", "macro_f1", "classes", "confusion", "utterances", "manifest_sha256", "checkpoint",

@@ -6,8 +6,8 @@ from itertools import cycle
 
 import numpy as np
 
+from ..plots import MARKERS, OKABE_ITO, colours, new_figure
 from .learning_curves import PANELS, Curve, mean_curve
-from .plots import MARKERS, OKABE_ITO, colours, new_figure
 
 PARTS = {"train": ("training part", OKABE_ITO[1], "--", "s"), "valid": ("validation part", OKABE_ITO[0], "-", "o")}
 

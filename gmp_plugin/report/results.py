@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import metrics, result_checks
-from .errors import UserError
-from .experiment import STAGES, Experiment
-from .kmeans import MultiscaleKMeans
-from .manifest import Utterance, UtteranceTable
-from .training_config import differences, fingerprint, read_training_config
+from .. import metrics
+from ..errors import UserError
+from ..experiment import STAGES, Experiment
+from ..kmeans import MultiscaleKMeans
+from ..manifest import Utterance, UtteranceTable
+from ..training_config import differences, fingerprint, read_training_config
+from . import checks
 
 RATES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro-F1"}
 
@@ -174,7 +175,7 @@ def read_experiment(folder) -> ExperimentResults:
     _read_utterances(experiment)
     found = _read_results(experiment)
     _keep_one_config(experiment, found)
-    for paths in result_checks.same_outputs(found):
+    for paths in checks.same_outputs(found):
         for path in paths:
             others = ", ".join(p for p in paths if p != path)
             _drop(experiment, found, path, f"it has the very scores of {others}: one is a copy, and neither counts")
@@ -209,10 +210,10 @@ def _read_utterances(experiment: ExperimentResults) -> None:
 
 def _read_results(experiment: ExperimentResults) -> dict[str, dict]:
     """Results that are right by themselves, by their path in the experiment."""
-    parts: dict[str, result_checks.TestPart | str] = {}
+    parts: dict[str, checks.TestPart | str] = {}
     for fold in experiment.folds:
         try:
-            parts[fold] = result_checks.TestPart.read(experiment.folder / "data" / f"fold{fold}")
+            parts[fold] = checks.TestPart.read(experiment.folder / "data" / f"fold{fold}")
         except UserError as error:
             parts[fold] = f"the fold's test part cannot be read ({error})"
     readable = [part for part in parts.values() if not isinstance(part, str)]
@@ -247,11 +248,11 @@ def _read_result(path: Path, run: Run, part) -> tuple[dict, list[str]]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         return {}, [f"it cannot be read ({error})"]
-    if reasons := result_checks.check_fields(result):
+    if reasons := checks.check_fields(result):
         return {}, reasons
-    reasons = result_checks.check_place(result, *run)
-    reasons += [part] if isinstance(part, str) else result_checks.check_test_part(result, part)
-    return result, (reasons + result_checks.check_figures(result) + result_checks.check_checkpoint(result, path.parent))
+    reasons = checks.check_place(result, *run)
+    reasons += [part] if isinstance(part, str) else checks.check_test_part(result, part)
+    return result, (reasons + checks.check_figures(result) + checks.check_checkpoint(result, path.parent))
 
 
 def _keep_one_config(experiment: ExperimentResults, found: dict[str, dict]) -> None:
@@ -264,7 +265,7 @@ def _keep_one_config(experiment: ExperimentResults, found: dict[str, dict]) -> N
                 folder = rows[0].folder(stage, run)
                 if paths and (config := _config(experiment, stage, folder, found)) is not None:
                     configs[folder], users[folder] = config, list(dict.fromkeys(paths))
-            usual, odd = result_checks.odd_ones({folder: fingerprint(config) for folder, config in configs.items()})
+            usual, odd = checks.odd_ones({folder: fingerprint(config) for folder, config in configs.items()})
             example = next((c for c in configs.values() if fingerprint(c) == usual), None)
             if example is not None:
                 experiment.configs[template] = example

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import statistics
+from .. import statistics
+from ..statistics import Estimate, PairedP
 from .results import ExperimentResults, Pool, RowResults, pool, summarize
-from .statistics import Estimate, PairedP
 
 
 @dataclass(frozen=True)

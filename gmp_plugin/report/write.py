@@ -4,10 +4,10 @@ import csv
 import json
 from pathlib import Path
 
-from . import report_sections as sections
+from ..files import atomic_text
+from ..page import html_page, markdown_page
+from . import sections
 from .analysis import Analysis, analyse
-from .files import atomic_text
-from .page import html_page, markdown_page
 from .results import RATES, ExperimentResults
 
 FILES = ("report.html", "report.md", "report.csv", "summary.json")
