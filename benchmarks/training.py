@@ -310,10 +310,10 @@ def padding_on_iemocap() -> float:
     return 1 - lengths.sum() / padded
 
 
-LOADERS = {  # workers, bytes of decoded audio in memory; None: batches ready in memory
-    "ready in memory": None,
-    "decoded by the update": (0, 0),
-    "decoded by 2 workers": (2, 0),
+LOADERS = {  # workers, bytes of decoded audio in memory; None: batches in memory
+    "batches in memory": None,
+    "files": (0, 0),
+    "files, 2 workers": (2, 0),
     "audio in memory": (0, 10**9),
     "audio in memory, 2 workers": (2, 10**9),
 }
@@ -322,7 +322,8 @@ LOADERS = {  # workers, bytes of decoded audio in memory; None: batches ready in
 def loading(size: dict, clips: int, batch_size: int, rounds: int) -> dict:
     """Stage 1 on FLAC files, with each way to load them: seconds per update and the share spent waiting for data.
 
-    An epoch each in turn, by the iterator that fairseq's trainer uses, its workers' start included.
+    An epoch each in turn, by the iterator that fairseq's trainer uses: a thread of it reads ahead, with workers
+    or without; their start is included.
     """
     task, network, criterion = stage("multitask_emotion_gender", size)
     optimizer = FusedAdam(OmegaConf.create(ADAM), network.parameters())

@@ -106,7 +106,7 @@ class ConvCache:
                 self.folder = None
 
     def _remember(self, key: tuple[str, str], features: Tensor) -> None:
-        if features.nbytes <= self.room:
+        if key not in self.memory and features.nbytes <= self.room:  # a batch may hold a clip twice
             self.room -= features.nbytes
             self.memory[key] = features
 
