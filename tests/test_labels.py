@@ -92,6 +92,12 @@ def test_frames_of_the_fit_are_not_computed_twice(labelled, tmp_path, monkeypatc
             assert (out / name).read_bytes() == (tmp_path / f"plain{max_frames}" / name).read_bytes()
 
 
+def test_few_frames_per_cluster_are_warned_of_once(labelled, tmp_path, capsys):
+    tool("learn_kmeans")([*labelled.common, "--scales", "4", "100", "--kmeans", str(tmp_path / "many.safetensors")])
+    warning = "scale 100 has 1.5 frames per cluster; its labels will hardly generalise: give smaller --scales"
+    assert capsys.readouterr().err.count(warning) == 1
+
+
 def test_layer_out_of_range(labelled):
     with pytest.raises(UserError, match="layer -5 is out of range: the model has 4 transformer layers"):
         tool("learn_kmeans")([*labelled.common[:-1], "-5", "--kmeans", "other.safetensors"])
