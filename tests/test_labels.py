@@ -114,6 +114,18 @@ def test_labels_of_another_layer_or_checkpoint_are_refused(labelled, stock_check
     assert not (tmp_path / "new").exists()
 
 
+def test_hugging_face_features_that_changed_are_refused(labelled, tmp_path):
+    """The weights stay the same, and their file's hash with them."""
+    folder = tmp_path / "hf"
+    tool("convert_hubert")(["--checkpoint", str(labelled.checkpoint), "--to", "hf", "--out", str(folder)])
+    common = ["--manifest", labelled.manifest, "--checkpoint", str(folder), "--kmeans", str(tmp_path / "km.hf")]
+    tool("learn_kmeans")([*common, "--layer", "-3", "--scales", "4"])
+    preprocessor = folder / "preprocessor_config.json"
+    preprocessor.write_text(preprocessor.read_text().replace('"do_normalize": false', '"do_normalize": true'))
+    with pytest.raises(UserError, match="the centroids were fitted on layer 2 of checkpoint"):
+        tool("dump_km_label")([*common, "--out", str(tmp_path / "new")])
+
+
 def test_labels_from_hugging_face_files(labelled, tmp_path):
     folder = str(tmp_path / "hf")
     tool("convert_hubert")(["--checkpoint", str(labelled.checkpoint), "--to", "hf", "--out", folder])
