@@ -90,7 +90,7 @@ class MultiscaleKMeans:
 
 
 def check_scales(scales, n_frames: int) -> list[int]:
-    """Scales in rising order; `UserError` for impossible ones, a warning for those with few frames."""
+    """Scales in rising order; `UserError` for impossible ones."""
     scales = sorted(set(scales))
     if not scales or scales[0] < 2:
         raise UserError(f"scales {scales}: expected cluster counts of at least 2")
@@ -98,13 +98,16 @@ def check_scales(scales, n_frames: int) -> list[int]:
         raise UserError(
             f"scale {scales[-1]} needs at least {scales[-1]} frames, there are {n_frames}; give smaller --scales"
         )
+    return scales
+
+
+def warn_of_few_frames(scales, n_frames: int) -> None:
     for k in scales:
         if n_frames < FEW_FRAMES_PER_CENTROID * k:
             logger.warning(
                 f"scale {k} has {n_frames / k:.1f} frames per cluster; its labels will hardly generalise: "
                 "give smaller --scales or more audio"
             )
-    return scales
 
 
 def fit(x: Tensor, scales, seed: int, backend: str = "torch") -> tuple[dict, dict, dict]:

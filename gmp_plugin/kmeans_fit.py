@@ -3,6 +3,8 @@
 The coarsest scale is fitted with restarts on a part of the frames. Each finer one starts from the one before by
 splitting every cluster in proportion to its inertia. Lloyd's algorithm then looks, for the frames of a coarse
 cluster, only among the fine centroids near it, which costs a fraction of the whole product and loses next to nothing.
+Where two scales are far apart, scales between them are fitted on the way: a cluster that is split into hundreds has
+children that are not near its centroid.
 """
 
 import math
@@ -15,6 +17,8 @@ CHUNK = 8192  # rows of a distance matrix at a time
 RESTARTS = 6
 RESTART_UP_TO = 256  # clusters; above, starting points cost more than they gain
 RESTART_FRAMES = 256  # per cluster, for the choice among restarts
+FIRST = 64  # clusters, where the coarsest scale asked for is above RESTART_UP_TO
+SPLIT = 8  # times more clusters from one scale to the next, at most
 CANDIDATES = 128  # fine centroids that the frames of a coarse cluster are compared with
 NEAR_ROUNDS = 6  # of Lloyd's algorithm among near centroids
 TOLERANCE = 1e-4  # relative fall of the inertia below which Lloyd's algorithm ends
@@ -26,16 +30,26 @@ def fit_nested(x: Tensor, scales: list[int], seed: int) -> dict[int, Tensor]:
     squares = x.pow(2).sum(1)
     result: dict[int, Tensor] = {}
     coarse = labels = None
-    for k in scales:
+    for k in with_steps(scales):
         start = None if coarse is None else _split(x, squares, result[coarse], labels, k, generator)
-        if start is None or k <= RESTART_UP_TO:
+        if start is None or (k in scales and k <= RESTART_UP_TO):
             start = _best_start(x, k, generator, start)
         if k > CANDIDATES and coarse is not None:
             result[k], labels = _lloyd_near(x, squares, start, result[coarse], labels)
         else:
             result[k], labels = lloyd(x, squares, start, max_iter=60)
         coarse = k
-    return result
+    return {k: result[k] for k in scales}
+
+
+def with_steps(scales: list[int]) -> list[int]:
+    """Rising `scales`, and steps between them so that none has more than `SPLIT` times the clusters of the last."""
+    path = [] if scales[0] <= RESTART_UP_TO else [FIRST]
+    for k in scales:
+        last = path[-1] if path else k
+        n = math.ceil(round(math.log(k / last, SPLIT), 6))
+        path += [round(last * (k / last) ** (i / n)) for i in range(1, n)] + [k]
+    return path
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import numpy as np
 from . import label_plots
 from .data.audio import read_audio
 from .errors import UserError
-from .files import atomic_text, sha256
+from .files import atomic_text
+from .hubert.checkpoint import load_hubert
 from .kmeans import MultiscaleKMeans
 from .label_statistics import agreement, majority, plane, usage
 from .layer_probe import LayerScore, probe_layers
@@ -88,7 +89,7 @@ def write_label_report(
     km = None if km_path is None else _load_kmeans(km_path, Path(folder), data)
     sections = [usage_section(data), agreement_section(data), map_section(data, km), clip_section(data, km, n_clips)]
     scores = None if checkpoint is None else probe_layers(data.manifest, checkpoint, layers, **probe_options)
-    same_model = km is not None and checkpoint is not None and sha256(checkpoint) == km.checkpoint_sha256
+    same_model = km is not None and checkpoint is not None and load_hubert(checkpoint).sha256 == km.checkpoint_sha256
     sections.append(layer_section(data, km.layer if same_model else None, scores))
     page = html_document(
         f"Frame labels of {Path(manifest_path).stem}", [_summary(data, km, manifest_path, folder), *sections]

@@ -77,6 +77,7 @@ def learn_kmeans(
     total = int(manifest.n_frames().sum())
     wanted = min(total, max_frames or kmeans.FRAMES_PER_CENTROID * max(scales))
     scales = kmeans.check_scales(scales, wanted)
+    kmeans.warn_of_few_frames(scales, wanted)
     sample = sample_frames(features, manifest, wanted, seed)
     logger.info(f"fitting {len(sample.features)} of {total} frames at scales {scales}")
     centroids, counts, inertia = kmeans.fit(sample.features.to(device), scales, seed, backend)

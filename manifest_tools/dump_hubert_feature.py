@@ -13,6 +13,7 @@ from pathlib import Path
 
 from npy_append_array import NpyAppendArray
 
+from gmp_plugin.arguments import check_device
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import atomic_path, atomic_text, refuse_existing
@@ -37,6 +38,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
+    args.device = check_device(args.device)
     manifest = Manifest.read(args.manifest)
     rank, nshard = rank_and_nshard(args.rank, args.nshard)
     if nshard > len(manifest):

@@ -14,6 +14,7 @@ The labels are the same whatever the number of ranks and workers. docs/scaling.m
 import argparse
 import logging
 
+from gmp_plugin.arguments import check_device
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.hubert.features import DTYPES
@@ -47,6 +48,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
+    args.device = check_device(args.device)
     rank, nshard = rank_and_nshard(0 if args.merge and args.nshard else args.rank, args.nshard)
     km = MultiscaleKMeans.load(args.kmeans)
     if args.scales:

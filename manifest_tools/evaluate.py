@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 
+from gmp_plugin.arguments import check_device
 from gmp_plugin.devices import default_device
 from gmp_plugin.embeddings import Embeddings
 from gmp_plugin.errors import UserError, run_tool
@@ -35,6 +36,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
 
+    args.device = check_device(args.device)
     refuse_existing(args.out, *filter(None, [args.embeddings]), force=args.force)
     if args.start and not (args.embeddings or args.tensorboard):
         raise UserError("--start is for embeddings: give --embeddings FILE or --tensorboard DIR as well")

@@ -12,6 +12,7 @@ emotion, by a linear probe trained on the manifest and measured on the valid.tsv
 import argparse
 import logging
 
+from gmp_plugin.arguments import check_device
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
@@ -34,6 +35,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
 
+    args.device = check_device(args.device)
     refuse_existing(args.out, force=args.force)
     if args.layers != ["all"] and args.checkpoint is None:
         raise UserError("--layers needs the --checkpoint whose layers are meant")

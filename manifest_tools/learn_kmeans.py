@@ -12,6 +12,7 @@ again. Without it, dump_km_label.py labels later.
 import argparse
 import logging
 
+from gmp_plugin.arguments import check_device, check_seed
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.files import refuse_existing
@@ -46,6 +47,8 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
+    args.device = check_device(args.device)
+    check_seed(args.seed)
     refuse_existing(args.kmeans, force=args.force)
     learn_kmeans(
         Manifest.read(args.manifest), args.checkpoint, args.layer, args.scales, args.kmeans, seed=args.seed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmp_plugin import frames, manifest
+from gmp_plugin.arguments import check_seed
 from gmp_plugin.corpora import CORPORA, iemocap
 from gmp_plugin.corpora.audio import BadRecording, common_root, prepare_audio
 from gmp_plugin.corpora.folds import make_folds
@@ -78,8 +79,7 @@ def _check_arguments(args, root: Path) -> None:
         raise UserError(f"--root {args.root} is a file; --corpus {args.corpus} takes the corpus's folder")
     if args.strict and args.corpus != "iemocap":
         raise UserError(f"--strict compares with published counts, which are known for iemocap, not for {args.corpus}")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: expected 0 or more")
+    check_seed(args.seed)
 
 
 def _folder(root: Path) -> Path:

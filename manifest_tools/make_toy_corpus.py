@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from gmp_plugin.arguments import check_seed
 from gmp_plugin.corpora import toy
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
@@ -31,8 +32,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     if not 0 < args.hours <= 1000:
         raise UserError(f"--hours {args.hours}: expected more than 0 and at most 1000")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: expected 0 or more")
+    check_seed(args.seed)
 
     out = Path(os.path.abspath(args.out))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):

@@ -92,6 +92,12 @@ def test_frames_of_the_fit_are_not_computed_twice(labelled, tmp_path, monkeypatc
             assert (out / name).read_bytes() == (tmp_path / f"plain{max_frames}" / name).read_bytes()
 
 
+def test_few_frames_per_cluster_are_warned_of_once(labelled, tmp_path, capsys):
+    tool("learn_kmeans")([*labelled.common, "--scales", "4", "100", "--kmeans", str(tmp_path / "many.safetensors")])
+    warning = "scale 100 has 1.5 frames per cluster; its labels will hardly generalise: give smaller --scales"
+    assert capsys.readouterr().err.count(warning) == 1
+
+
 def test_layer_out_of_range(labelled):
     with pytest.raises(UserError, match="layer -5 is out of range: the model has 4 transformer layers"):
         tool("learn_kmeans")([*labelled.common[:-1], "-5", "--kmeans", "other.safetensors"])
@@ -106,6 +112,18 @@ def test_labels_of_another_layer_or_checkpoint_are_refused(labelled, stock_check
     with pytest.raises(UserError, match=r"use the same, or fit again with learn_kmeans.py"):
         tool("dump_km_label")([*arguments, "--out", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+def test_hugging_face_features_that_changed_are_refused(labelled, tmp_path):
+    """The weights stay the same, and their file's hash with them."""
+    folder = tmp_path / "hf"
+    tool("convert_hubert")(["--checkpoint", str(labelled.checkpoint), "--to", "hf", "--out", str(folder)])
+    common = ["--manifest", labelled.manifest, "--checkpoint", str(folder), "--kmeans", str(tmp_path / "km.hf")]
+    tool("learn_kmeans")([*common, "--layer", "-3", "--scales", "4"])
+    preprocessor = folder / "preprocessor_config.json"
+    preprocessor.write_text(preprocessor.read_text().replace('"do_normalize": false', '"do_normalize": true'))
+    with pytest.raises(UserError, match="the centroids were fitted on layer 2 of checkpoint"):
+        tool("dump_km_label")([*common, "--out", str(tmp_path / "new")])
 
 
 def test_labels_from_hugging_face_files(labelled, tmp_path):

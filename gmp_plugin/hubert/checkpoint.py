@@ -1,5 +1,7 @@
 """HuBERT checkpoints in: fairseq's, Hugging Face's and those of our stages, by safe loading only."""
 
+import hashlib
+import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,8 @@ WAV2VEC2_ONLY = {"quantize_input": False, "pos_conv_depth": 1, "crop_seq_to_mult
 class HubertCheckpoint:
     """A backbone as it lies in a file: fairseq settings, input normalisation, tensors, provenance.
 
-    `path` is the file of the weights; `settings` is complete, as `backbone_settings` returns it.
+    `path` is the file of the weights; `settings` is complete, as `backbone_settings` returns it. `only_weights`:
+    settings and normalisation lie in other files.
     """
 
     path: str
@@ -39,6 +42,7 @@ class HubertCheckpoint:
     normalize: bool
     state_dict: dict
     provenance: list = field(default_factory=list)
+    only_weights: bool = False
 
     def __post_init__(self):
         self.settings = backbone_settings(hubert_config(self.settings))
@@ -58,7 +62,11 @@ class HubertCheckpoint:
 
     @property
     def sha256(self) -> str:
-        return sha256(self.path)
+        """Hex digest of what the features depend on: the file's, or that of weights, settings and normalisation."""
+        if not self.only_weights:
+            return sha256(self.path)
+        whole = json.dumps([sha256(self.path), self.normalize, self.settings], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def read_checkpoint(path, trust: bool = False, mmap: bool = False) -> dict:
@@ -90,7 +98,7 @@ def load_hubert(path, trust: bool = False) -> HubertCheckpoint:
         if not Path(path).exists():
             raise UserError(f"checkpoint {path} does not exist; expected a folder or file in Hugging Face layout")
         settings, normalize, tensors, provenance, weights = read_huggingface(path, trust)
-        return HubertCheckpoint(str(weights), settings, normalize, tensors, provenance)
+        return HubertCheckpoint(str(weights), settings, normalize, tensors, provenance, only_weights=True)
 
     state = read_checkpoint(path, trust)
     task_state = state.get("task_state") or {}

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from .. import frames
-from ..files import atomic_path, atomic_text, refuse_existing
+from ..files import atomic_path, atomic_text, refuse_existing, sha256
 from .backbone import hubert_config
 from .checkpoint import HubertCheckpoint
 from .huggingface import PROVENANCE, from_settings, hf_state_dict
@@ -95,7 +95,7 @@ tags:
 
 # HuBERT backbone from {source.name}
 
-Converted by gmp-plugin from `{source.name}` (sha256 `{checkpoint.sha256}`), tensor by tensor. The backbone only:
+Converted by gmp-plugin from `{source.name}` (sha256 `{sha256(source)}`), tensor by tensor. The backbone only:
 heads of pretraining or of a classifier are not part of it. The licence is that of the original weights.
 
 | | |

@@ -14,6 +14,7 @@ from omegaconf import II
 
 from .. import frames, provenance
 from ..checkpoint_files import ensure_readable, updates_done, write_atomically
+from ..data.read_ahead import stop_at_exit
 from ..data.speech_dataset import SpeechDataset
 from ..errors import UserError, exit_with_message
 from ..hubert.conv_cache import ConvCache
@@ -68,6 +69,7 @@ class SpeechTask(FairseqTask):
     def setup_task(cls, cfg, from_checkpoint: bool = False, **kwargs):
         if not from_checkpoint:  # training, not the loading of a finished model
             write_atomically()
+            stop_at_exit()
             with exit_with_message():
                 train = Path(cfg.data or "") / "train.tsv"
                 if rank() == 0:

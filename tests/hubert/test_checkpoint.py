@@ -1,6 +1,7 @@
 """Checkpoints in: what loads, and what is refused with which message."""
 
 import argparse
+import hashlib
 import os
 
 import pytest
@@ -40,6 +41,11 @@ def test_old_checkpoint_with_args(stock_checkpoint):
 def test_normalisation_travels_with_the_checkpoint(stock_checkpoint):
     assert load_hubert(stock_checkpoint(normalize=True)[1]).build().normalize
     assert not load_hubert(stock_checkpoint(normalize=False)[1]).build().normalize
+
+
+def test_the_hash_of_a_fairseq_checkpoint_is_that_of_its_file(stock_checkpoint):
+    _, path = stock_checkpoint()
+    assert load_hubert(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_overrides_change_dropout_but_not_shapes(stock_checkpoint):

@@ -168,6 +168,26 @@ def test_broken_folders(tmp_path):
         load_hubert(tmp_path)
 
 
+def test_the_hash_is_of_all_that_the_features_depend_on(tmp_path):
+    save(tmp_path)
+    hashes = [load_hubert(tmp_path).sha256]
+    assert load_hubert(tmp_path / "model.safetensors").sha256 == hashes[0]
+    for name, change in (
+        ("preprocessor_config.json", {"do_normalize": True}),
+        ("config.json", {"num_attention_heads": 4}),
+        ("config.json", {"hidden_act": "relu"}),
+    ):
+        content = json.loads((tmp_path / name).read_text())
+        (tmp_path / name).write_text(json.dumps(content | change))
+        hashes.append(load_hubert(tmp_path).sha256)
+    rewrite(tmp_path, lambda tensors: tensors | {"masked_spec_embed": torch.zeros(32)})
+    hashes.append(load_hubert(tmp_path).sha256)
+    assert len(set(hashes)) == 5
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"transformers_version": "4.0.0"}, indent=4))
+    assert load_hubert(tmp_path).sha256 == hashes[-1]
+
+
 def test_a_checkpoint_without_mask_embedding_gets_always_the_same(tmp_path):
     save(tmp_path, {**BASE, "mask_time_prob": 0.0})
     first, second = (load_hubert(tmp_path).build().mask_emb for _ in range(2))
