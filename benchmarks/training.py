@@ -329,47 +329,45 @@ LOADERS = {  # workers, bytes of decoded audio in memory; None: batches in memor
 def loading(size: dict, clips: int, batch_size: int, rounds: int) -> dict:
     """Stage 1 on FLAC files, with each way to load them: seconds per update and the share spent waiting for data.
 
-    An epoch each in turn, by the iterator that fairseq's trainer uses: a thread of it reads ahead, with workers
-    or without; their start is included.
+    The same epoch each in turn, by the iterator that fairseq's trainer uses: a thread of it reads ahead, with
+    workers or without; their start is included.
     """
     task, network, criterion = stage("multitask_emotion_gender", size)
     optimizer = FusedAdam(OmegaConf.create(ADAM), network.parameters())
     update = updater(lambda sample: criterion(network.train(), sample)[:2], optimizer, lambda sample: sample)
-    times = {name: ([], []) for name in LOADERS}
+    waited, total = ({name: [] for name in LOADERS} for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
         datasets = {name: on_disk(folder, clips, kind[1] if kind else 0) for name, kind in LOADERS.items()}
-        for epoch in range(rounds + 1):
-            for name, kind in LOADERS.items():
-                epochs = task.get_batch_iterator(
-                    datasets[name], max_sentences=batch_size, num_workers=kind[0] if kind else 0, epoch=epoch + 1,
-                    data_buffer_size=10, disable_iterator_cache=True,
-                )  # fmt: skip
-                batches = epochs.next_epoch_itr()
-                if kind is None:
-                    batches = iter(list(batches))
-                waited, total = one_epoch(batches, update, 1 if epoch == 0 else None)
-                if epoch:  # the first is a warm-up of a single update
-                    times[name][0].append(waited)
-                    times[name][1].append(total)
+        # A whole epoch to warm up: oneDNN builds kernels for every shape.
+        for name in [next(iter(LOADERS)), *rounds * list(LOADERS)]:
+            epochs = task.get_batch_iterator(
+                datasets[name], max_sentences=batch_size, num_workers=LOADERS[name][0] if LOADERS[name] else 0,
+                data_buffer_size=10, disable_iterator_cache=True,
+            )  # fmt: skip
+            batches = epochs.next_epoch_itr()
+            seconds = one_epoch(batches if LOADERS[name] else iter(list(batches)), update)
+            waited[name].append(seconds[0])
+            total[name].append(seconds[1])
     updates = -(-clips // batch_size)
     return {
-        name: {"seconds_per_update": statistics.median(total) / updates, "waiting": sum(waited) / sum(total)}
-        for name, (waited, total) in times.items()
+        name: {
+            "seconds_per_update": statistics.median(total[name][-rounds:]) / updates,
+            "waiting": sum(waited[name][-rounds:]) / sum(total[name][-rounds:]),
+        }
+        for name in LOADERS
     }
 
 
-def one_epoch(batches, update, limit: int | None) -> tuple[float, float]:
-    """Seconds of waiting for batches and seconds in all."""
-    waited, n, started = 0.0, 0, time.perf_counter()
-    while limit is None or n < limit:
+def one_epoch(batches, update) -> tuple[float, float]:
+    """Seconds of waiting for batches, and seconds in all."""
+    waited, started = 0.0, time.perf_counter()
+    while True:
         asked = time.perf_counter()
         sample = next(batches, None)
         waited += time.perf_counter() - asked
         if sample is None:
-            break
+            return waited, time.perf_counter() - started
         update(sample)
-        n += 1
-    return waited, time.perf_counter() - started
 
 
 def on_disk(folder: str, clips: int, cache_bytes: int) -> SpeechDataset:
