@@ -20,7 +20,6 @@ import json
 import logging
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -47,6 +46,7 @@ from gmp_plugin.data.speech_dataset import SpeechDataset
 from gmp_plugin.files import atomic_text
 from gmp_plugin.hubert.backbone import hubert_config
 from gmp_plugin.hubert.masking import span_mask
+from gmp_plugin.machine import describe_machine
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.optim.fused_adam import FusedAdam
 
@@ -413,7 +413,7 @@ def main(argv=None) -> None:
         return
 
     result = {
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+        "machine": {**describe_machine("cpu"), "threads": torch.get_num_threads()},
         "versions": {name: version(name) for name in ("torch", "fairseq-fixed", "transformers")},
         "clips": clips, "seconds_per_clip": seconds, "rounds": rounds, "order": "contenders take turns",
     }  # fmt: skip

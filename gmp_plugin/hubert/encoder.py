@@ -54,7 +54,8 @@ def encode(encoder: nn.Module, x: Tensor, packing: Packing, n_layers: int | None
     Returns:
         `(M, D)`, output of the last layer that ran.
     """
-    x = x + packing.pack(encoder.pos_conv(packing.unpack(x).transpose(1, 2)).transpose(1, 2))
+    padded = packing.unpack(x).transpose(1, 2).to(encoder.pos_conv[0].bias.dtype)
+    x = x + packing.pack(encoder.pos_conv(padded).transpose(1, 2))
     if not encoder.layer_norm_first:
         x = layer_norm(encoder.layer_norm, x)
     x = F.dropout(x, encoder.dropout, encoder.training)
@@ -109,7 +110,7 @@ def _feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return F.layer_norm(x.to(norm.weight.dtype), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -118,7 +119,10 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def linear(module: nn.Linear, x: Tensor) -> Tensor:
-    """`module(x)`; in float32 on CPUs by oneDNN, which uses AVX-512 where MKL (on AMD) does not: twice as fast."""
+    """`module(x)` in the type of its weights; in float32 on CPUs by oneDNN, which uses AVX-512 where MKL (on AMD) does
+    not: twice as fast."""
+    if not torch.is_autocast_enabled(x.device.type):
+        x = x.to(module.weight.dtype)
     if x.device.type != "cpu" or x.dtype != torch.float32 or not _ONEDNN or torch.is_autocast_enabled("cpu"):
         return F.linear(x, module.weight, module.bias)
     return _OneDnnLinear.apply(x, module.weight, module.bias)

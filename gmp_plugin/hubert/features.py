@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
@@ -34,13 +34,16 @@ class LayerFeatures:
         workers: threads; each computes a clip or batch.
         batch_seconds: audio per batch, padding included; 0 for one clip at a time. Batches are faster
             on a GPU; the features then differ in the last bits from those of a clip alone.
-        dtype: `float32`, or `bfloat16` weights and activations (faster, 3 digits).
+        dtype: `float32`, or `bfloat16` for the products (faster); norms and the sums over layers stay float32.
     """
 
     def __init__(
         self, backbone: HubertBackbone, layer: int, workers: int = 1, batch_seconds: float = 0, dtype: str = "float32"
     ):
-        self.backbone = backbone.eval().to(DTYPES[dtype])
+        self.backbone = backbone.eval()
+        for module in backbone.modules():
+            if isinstance(module, nn.Linear | nn.Conv1d):
+                module.to(DTYPES[dtype])
         self.layer = frames.resolve_layer(layer, backbone.n_layers)
         self.workers, self.dtype = workers, dtype
         self.max_batch_samples = int(batch_seconds * frames.SAMPLE_RATE)
