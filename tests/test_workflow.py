@@ -284,7 +284,7 @@ def test_a_killed_experiment_ends_with_the_same_table(toy, tmp_path):
     "setting, message",
     [
         ("root=", "give the corpus, as in --config corpus=iemocap root=DIR"),
-        ("ablations=gmp", "ablations=gmp: ablations.yaml has gmp_atl, "),
+        ("ablations=gmp", "ablations=gmp: ablations.yaml has table3, table4, open, gmp_atl, "),
         ("checkpoint=none.pt", "checkpoint=none.pt does not exist"),
         ("size=base", "size=base needs checkpoint=HUBERT"),
     ],

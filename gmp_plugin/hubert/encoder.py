@@ -121,7 +121,7 @@ def gelu(x: Tensor) -> Tensor:
 def linear(module: nn.Linear, x: Tensor) -> Tensor:
     """`module(x)` in the type of its weights; in float32 on CPUs by oneDNN, which uses AVX-512 where MKL (on AMD) does
     not: twice as fast."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != module.weight.dtype and not torch.is_autocast_enabled(x.device.type):
         x = x.to(module.weight.dtype)
     if x.device.type != "cpu" or x.dtype != torch.float32 or not _ONEDNN or torch.is_autocast_enabled("cpu"):
         return F.linear(x, module.weight, module.bias)
