@@ -14,13 +14,13 @@ from pathlib import Path
 from gmp_plugin import provenance
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
-from gmp_plugin.hubert.checkpoint import load_hubert
+from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP, load_hubert
 from gmp_plugin.hubert.convert import write_fairseq, write_huggingface
 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="fairseq or stage checkpoint, or a Hugging Face folder")
+    parser.add_argument("--checkpoint", required=True, help=CHECKPOINT_HELP)
     parser.add_argument("--to", required=True, choices=["fairseq", "hf"], help="a .pt file, or a folder")
     parser.add_argument("--out", required=True, help="file or folder to write")
     parser.add_argument(

@@ -16,6 +16,7 @@ from gmp_plugin.arguments import check_device, check_seed
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.files import refuse_existing
+from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP
 from gmp_plugin.hubert.features import DTYPES
 from gmp_plugin.kmeans import BACKENDS
 from gmp_plugin.labels import SOURCES, check_source, learn_kmeans
@@ -26,7 +27,7 @@ from gmp_plugin.shards import default_workers
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, help="training manifest (.tsv) of one fold; never valid or test")
-    parser.add_argument("--checkpoint", help="HuBERT: fairseq or stage checkpoint, or Hugging Face folder")
+    parser.add_argument("--checkpoint", help=CHECKPOINT_HELP)
     parser.add_argument(
         "--features", choices=SOURCES, default="hubert",
         help="hubert: a layer of --checkpoint; mfcc: Kaldi's MFCCs, for the labels of a first HuBERT",
