@@ -9,7 +9,7 @@ GPUS ?= 1
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup demo experiment test lint bench
+.PHONY: setup demo experiment pretrain test lint bench
 
 setup: $(READY)
 
@@ -46,6 +46,13 @@ experiment: $(READY)
 		--nolock --rerun-incomplete $(SNAKEMAKE) --config name=$(NAME) corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
 		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)) $(CONFIG) \
 		|| { code=$$?; [ $$code != 75 ] || echo "error: exp/$(NAME) is at work already, or a job of an earlier call is"; exit $$code; }
+
+# A small HuBERT from recordings without labels, into exp/pretrain_small/weights: make pretrain SPEECH=LibriSpeech
+# Also: SIZE=small (for a GPU; nano is for CPUs), CORES, SNAKEMAKE="-n", CONFIG="clusters=100".
+pretrain: $(READY)
+	@test -n "$(SPEECH)" || { echo "error: make pretrain SPEECH=DIR"; exit 1; }
+	@snakemake -s examples/pretrain_small/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules $(SNAKEMAKE) \
+		--config speech="$(SPEECH)" $(if $(SIZE),size=$(SIZE)) $(CONFIG)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 pytest -q -n 2

@@ -18,6 +18,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["gmp_plugin", "gmp_plugin.*"]),
+    package_data={"gmp_plugin": ["weights/*/*"]},
     install_requires=[
         # Upstream's 0.12.2 does not import on Python 3.11. It builds against an installed torch:
         # see `make setup` for the order.

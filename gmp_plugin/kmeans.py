@@ -27,7 +27,8 @@ class MultiscaleKMeans:
     """Centroids of every scale and how they came about.
 
     `centroids[K]` is float32 `(K, D)`, `counts[K]` the frames of each cluster `(K,)` and
-    `inertia[K]` the mean squared distance, both on the frames of the fit.
+    `inertia[K]` the mean squared distance, both on the frames of the fit. Those of MFCCs have layer 0 and the
+    checkpoint `mfcc`.
     """
 
     centroids: dict[int, Tensor]

@@ -116,9 +116,9 @@ def _summary(data: LabelSet, km: MultiscaleKMeans | None, manifest_path, folder)
         f"<code>{escape(str(manifest_path))}</code>, labels in <code>{escape(str(folder))}</code>."
     ]
     if km is not None:
+        layer = f"layer {km.layer} of checkpoint <code>{escape(km.checkpoint_sha256[:12])}</code>"
         lines.append(
-            f"Centroids: layer {km.layer} of checkpoint <code>{escape(km.checkpoint_sha256[:12])}</code>, "
-            f"fitted on {km.n_frames} frames with seed {km.seed}."
+            f"Centroids: {layer if km.layer else 'MFCCs'}, fitted on {km.n_frames} frames with seed {km.seed}."
         )
     notes = "".join(f"<li>{escape(note)}</li>" for note in data.notes)
     return f"<p>{' '.join(lines)}</p>" + (f"<ul class=soft>{notes}</ul>" if notes else "")

@@ -13,14 +13,18 @@ from torch import Tensor
 from . import kmeans, provenance
 from .errors import UserError
 from .files import atomic_text
+from .frame_features import FrameFeatures
 from .hubert.checkpoint import load_hubert
 from .hubert.features import LayerFeatures
 from .kmeans import Assigner, MultiscaleKMeans
 from .label_parts import PART_SECONDS, LabelParts, fingerprint
 from .manifest import Manifest, write_km_dictionary
+from .mfcc import MfccFeatures
 from .shards import share
 
 logger = logging.getLogger(__name__)
+
+SOURCES = ("hubert", "mfcc")  # of features
 
 
 @dataclass
@@ -49,14 +53,30 @@ def choose_utterances(manifest: Manifest, n_frames: int, seed: int) -> list[int]
     return np.sort(order[: int(np.searchsorted(total, n_frames)) + 1]).tolist()
 
 
-def sample_frames(features: LayerFeatures, manifest: Manifest, n_frames: int, seed: int) -> Sample:
+def sample_frames(features: FrameFeatures, manifest: Manifest, n_frames: int, seed: int) -> Sample:
     """The features of `choose_utterances`, on the CPU."""
     indices = choose_utterances(manifest, n_frames, seed)
     offsets = np.concatenate([[0], np.cumsum(manifest.n_frames()[indices])]).tolist()
-    sample = torch.empty(offsets[-1], features.backbone.dim)
+    sample = torch.empty(offsets[-1], features.dim)
     for start, (_, x) in zip(offsets, features.stream(manifest, indices), strict=False):
         sample[start : start + len(x)] = x.cpu()
     return Sample(sample, indices, offsets)
+
+
+def check_source(features: str, checkpoint: str | None) -> None:
+    """`UserError` unless `checkpoint` is given for `hubert` and for nothing else."""
+    if features == "mfcc" and checkpoint:
+        raise UserError(f"--features mfcc needs no HuBERT; leave out --checkpoint {checkpoint}, or --features mfcc")
+    if features == "hubert" and not checkpoint:
+        raise UserError("give --checkpoint HUBERT, or --features mfcc")
+
+
+def open_features(checkpoint, layer: int, device: str = "cpu", **options) -> tuple[FrameFeatures, list[dict]]:
+    """A layer of `checkpoint`, or MFCCs where that is None, and what its weights have seen."""
+    if checkpoint is None:
+        return MfccFeatures(**options), []
+    loaded = load_hubert(checkpoint)
+    return LayerFeatures(loaded.build().to(device), layer, source=loaded.sha256, **options), loaded.provenance
 
 
 def learn_kmeans(
@@ -66,14 +86,14 @@ def learn_kmeans(
     """Fit all scales on the frames of one manifest: the training part of a fold.
 
     Args:
+        checkpoint: HuBERT, of which `layer` is taken; None for MFCCs.
         out: k-means file to write.
         max_frames: frames of the sample; 256 per centroid of the largest scale when left out.
         labels_out: label the manifest as well, as `dump_km_label` does; what was computed for the fit is not
             computed again.
-        features_options: `workers`, `batch_seconds` and `dtype` of `LayerFeatures`.
+        features_options: `workers`, `batch_seconds` and `dtype` of `FrameFeatures`.
     """
-    loaded = load_hubert(checkpoint)
-    features = LayerFeatures(loaded.build().to(device), layer, **features_options)
+    features, seen = open_features(checkpoint, layer, device, **features_options)
     total = int(manifest.n_frames().sum())
     wanted = min(total, max_frames or kmeans.FRAMES_PER_CENTROID * max(scales))
     scales = kmeans.check_scales(scales, wanted)
@@ -84,8 +104,8 @@ def learn_kmeans(
     split, n_frames = Path(manifest.file).stem, len(sample.features)
     own = provenance.entry("kmeans", split, manifest, sample.indices, n_frames=n_frames)
     km = MultiscaleKMeans(
-        centroids, counts, inertia, features.layer, loaded.sha256, len(sample.features), seed,
-        provenance.merge(loaded.provenance, [own]),
+        centroids, counts, inertia, features.layer, features.source, len(sample.features), seed,
+        provenance.merge(seen, [own]),
     )  # fmt: skip
     km.save(out)
     if labels_out is not None:
@@ -107,22 +127,26 @@ def dump_km_label(
         rank, nshard: compute one share of the parts (see `shards`).
         force: replace labels of other centroids.
         part_seconds: audio per part; the same for all ranks.
-        features_options: `workers`, `batch_seconds` and `dtype` of `LayerFeatures`.
+        features_options: `workers`, `batch_seconds` and `dtype` of `FrameFeatures`.
     """
-    loaded = load_hubert(checkpoint)
-    found = loaded.sha256
-    features = LayerFeatures(loaded.build().to(device), km.layer if layer is None else layer, **features_options)
-    if found != km.checkpoint_sha256 or features.layer != km.layer:
+    if (checkpoint is None) != (km.layer == 0):
+        raise UserError(
+            "the centroids were fitted on MFCCs; give --features mfcc in place of --checkpoint"
+            if km.layer == 0
+            else f"the centroids were fitted on layer {km.layer} of a HuBERT, not on MFCCs; give its --checkpoint"
+        )
+    features, _ = open_features(checkpoint, km.layer if layer is None else layer, device, **features_options)
+    if (features.source, features.layer) != (km.checkpoint_sha256, km.layer):
         raise UserError(
             f"the centroids were fitted on layer {km.layer} of checkpoint {km.checkpoint_sha256[:12]}..., but these "
-            f"features are of layer {features.layer} of {found[:12]}... ({checkpoint}); use the same, or fit again "
-            "with learn_kmeans.py"
+            f"features are of layer {features.layer} of {features.source[:12]}... ({checkpoint}); use the same, or fit "
+            "again with learn_kmeans.py"
         )
     label(label_parts(manifest, km, out, features.dtype, part_seconds), features, km, rank, nshard, force)
 
 
 def label(
-    parts: LabelParts, features: LayerFeatures, km: MultiscaleKMeans, rank: int = 0, nshard: int = 1,
+    parts: LabelParts, features: FrameFeatures, km: MultiscaleKMeans, rank: int = 0, nshard: int = 1,
     force: bool = False, known: dict | None = None,
 ) -> None:  # fmt: skip
     """`dump_km_label` with a model that is loaded already.
@@ -135,8 +159,7 @@ def label(
         return
     missing = parts.missing(share(len(parts.ranges), rank, nshard))
     logger.info(f"{parts.split}, rank {rank} of {nshard}: {len(missing)} of {len(parts.ranges)} parts to compute")
-    device = next(features.backbone.parameters()).device
-    _compute(parts, missing, features, features_labeller(km, device), known or {})
+    _compute(parts, missing, features, features_labeller(km, features.device), known or {})
     # `complete` only counts files; with --force, some may still be of other centroids.
     if parts.complete() and not parts.missing(range(len(parts.ranges))):
         merge(parts, nshard)
@@ -199,7 +222,7 @@ def features_labeller(km: MultiscaleKMeans, device) -> Callable[[Tensor], dict[i
     return lambda x: {k: v.to(torch.int32).cpu().numpy() for k, v in assign(x.to(device)).items()}
 
 
-def _compute(parts: LabelParts, missing: list[int], features: LayerFeatures, labeller: Callable, known: dict) -> None:
+def _compute(parts: LabelParts, missing: list[int], features: FrameFeatures, labeller: Callable, known: dict) -> None:
     """Compute parts in one stream of utterances, so that the workers do not wait at the end of each part."""
     unknown = [i for part in missing for i in parts.ranges[part] if i not in known]
     stream = features.stream(parts.manifest, unknown, then=labeller, progress=bool(unknown))

@@ -63,3 +63,8 @@ def merge(*provenances: list[dict]) -> list[dict]:
     for provenance in provenances:
         merged.extend(e for e in provenance if e not in merged)
     return merged
+
+
+def published(provenance: list[dict], corpus: str) -> list[dict]:
+    """The entries with the name of the corpus in place of this machine's folders, for weights that others get."""
+    return [{**e, "root": corpus, "manifest": Path(e["manifest"]).name} for e in provenance]

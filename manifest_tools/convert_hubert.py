@@ -11,17 +11,21 @@ import argparse
 import logging
 from pathlib import Path
 
+from gmp_plugin import provenance
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
-from gmp_plugin.hubert.checkpoint import load_hubert
+from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP, load_hubert
 from gmp_plugin.hubert.convert import write_fairseq, write_huggingface
 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="fairseq or stage checkpoint, or a Hugging Face folder")
+    parser.add_argument("--checkpoint", required=True, help=CHECKPOINT_HELP)
     parser.add_argument("--to", required=True, choices=["fairseq", "hf"], help="a .pt file, or a folder")
     parser.add_argument("--out", required=True, help="file or folder to write")
+    parser.add_argument(
+        "--corpus", help="for weights that others get: name the corpus in the list of recordings seen, not its folder"
+    )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument(
         "--trust-pickle",
@@ -37,6 +41,8 @@ def main(argv=None) -> None:
         found, wanted = ("folder", "file") if args.to == "fairseq" else ("file", "folder")
         raise UserError(f"--out {args.out} is a {found}, and --to {args.to} writes a {wanted}; give another --out")
     checkpoint = load_hubert(args.checkpoint, trust=args.trust_pickle)
+    if args.corpus:
+        checkpoint.provenance = provenance.published(checkpoint.provenance, args.corpus)
     {"fairseq": write_fairseq, "hf": write_huggingface}[args.to](checkpoint, args.out, args.force)
     logging.info(f"{args.out}: {checkpoint.settings['encoder_layers']} layers from {args.checkpoint}")
 

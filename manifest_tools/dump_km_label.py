@@ -20,7 +20,7 @@ from gmp_plugin.errors import run_tool
 from gmp_plugin.hubert.features import DTYPES
 from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.label_parts import PART_SECONDS
-from gmp_plugin.labels import dump_km_label, label_parts, merge
+from gmp_plugin.labels import SOURCES, check_source, dump_km_label, label_parts, merge
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.shards import default_workers, local_device, rank_and_nshard
 
@@ -28,7 +28,10 @@ from gmp_plugin.shards import default_workers, local_device, rank_and_nshard
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, nargs="+", help="manifests (.tsv); labels take their names")
-    parser.add_argument("--checkpoint", required=True, help="the checkpoint that the centroids were fitted on")
+    parser.add_argument("--checkpoint", help="the checkpoint that the centroids were fitted on")
+    parser.add_argument(
+        "--features", choices=SOURCES, default="hubert", help="mfcc for centroids that were fitted on MFCCs"
+    )
     parser.add_argument("--kmeans", required=True, help="file of learn_kmeans.py")
     parser.add_argument("--layer", type=int, help="only to check against the k-means file, which knows its layer")
     parser.add_argument("--scales", type=int, nargs="+", help="some of the file's scales (default: all)")
@@ -49,6 +52,7 @@ def main(argv=None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
     args.device = check_device(args.device)
+    check_source(args.features, args.checkpoint)
     rank, nshard = rank_and_nshard(0 if args.merge and args.nshard else args.rank, args.nshard)
     km = MultiscaleKMeans.load(args.kmeans)
     if args.scales:

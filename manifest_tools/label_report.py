@@ -16,6 +16,7 @@ from gmp_plugin.arguments import check_device
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
+from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP
 from gmp_plugin.label_report import write_label_report
 from gmp_plugin.shards import default_workers
 
@@ -26,7 +27,7 @@ def main(argv=None) -> None:
     parser.add_argument("--labels", required=True, help="folder with SPLIT.K.km and dict.K.km.txt")
     parser.add_argument("--kmeans", help="file of learn_kmeans.py, for the map of centroids")
     parser.add_argument("--out", required=True, help="page to write (.html)")
-    parser.add_argument("--checkpoint", help="HuBERT: a fairseq or a stage checkpoint, for the layer table")
+    parser.add_argument("--checkpoint", help=f"{CHECKPOINT_HELP}; for the layer table")
     parser.add_argument("--layers", nargs="+", default=["all"], help="1-based, negative from the last; or all")
     parser.add_argument("--clips", type=int, default=4, help="clips to draw (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="threads, a clip each (default: the CPU cores; 1 on a GPU)")

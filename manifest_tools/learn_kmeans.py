@@ -16,9 +16,10 @@ from gmp_plugin.arguments import check_device, check_seed
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.files import refuse_existing
+from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP
 from gmp_plugin.hubert.features import DTYPES
 from gmp_plugin.kmeans import BACKENDS
-from gmp_plugin.labels import learn_kmeans
+from gmp_plugin.labels import SOURCES, check_source, learn_kmeans
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.shards import default_workers
 
@@ -26,9 +27,11 @@ from gmp_plugin.shards import default_workers
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, help="training manifest (.tsv) of one fold; never valid or test")
+    parser.add_argument("--checkpoint", help=CHECKPOINT_HELP)
     parser.add_argument(
-        "--checkpoint", required=True, help="HuBERT: fairseq or stage checkpoint, or Hugging Face folder"
-    )
+        "--features", choices=SOURCES, default="hubert",
+        help="hubert: a layer of --checkpoint; mfcc: Kaldi's MFCCs, for the labels of a first HuBERT",
+    )  # fmt: skip
     parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
     parser.add_argument("--scales", type=int, nargs="+", default=[64, 512, 4096], help="cluster counts")
     parser.add_argument("--kmeans", required=True, help="file to write (.safetensors)")
@@ -49,6 +52,7 @@ def main(argv=None) -> None:
 
     args.device = check_device(args.device)
     check_seed(args.seed)
+    check_source(args.features, args.checkpoint)
     refuse_existing(args.kmeans, force=args.force)
     learn_kmeans(
         Manifest.read(args.manifest), args.checkpoint, args.layer, args.scales, args.kmeans, seed=args.seed,

@@ -13,6 +13,7 @@ from ..files import sha256
 from .backbone import HubertBackbone, backbone_settings, hubert_config
 from .huggingface import read_huggingface
 from .safe import load_pickle
+from .shipped import resolve_checkpoint, shipped_names
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ PRETRAINING_HEAD = (
     "final_proj.", "label_embs_concat", "target_glu.", "quantizer.", "project_q.", "input_quantizer.",
     "_codebook_indices",
 )  # fmt: skip
+CHECKPOINT_HELP = "HuBERT: fairseq or stage checkpoint, Hugging Face folder, or the name of one that is shipped (small)"
 PREFIX = "hubert."  # of the backbone's parameters in our stage models
 FINETUNED_PREFIX = "w2v_encoder.w2v_model."  # in fairseq's fine-tuned models
 # Legacy settings that old files spell in other types, and one that belongs to the labels.
@@ -76,9 +78,10 @@ def read_checkpoint(path, trust: bool = False, mmap: bool = False) -> dict:
     beyond those of `safe.SAFE_TYPES`.
     """
     if not Path(path).is_file():
+        names = ", ".join(shipped_names())
         raise UserError(
-            f"checkpoint {path} does not exist; expected a fairseq HuBERT or a stage checkpoint (.pt), or a folder in "
-            "Hugging Face layout"
+            f"checkpoint {path} does not exist; expected a fairseq HuBERT or a stage checkpoint (.pt), a folder in "
+            "Hugging Face layout" + (f", or the name of one that comes with the package ({names})" if names else "")
         )
     state = load_pickle(path, trust, mmap)
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
@@ -91,9 +94,11 @@ def load_hubert(path, trust: bool = False) -> HubertCheckpoint:
 
     Args:
         path: a fairseq checkpoint of HuBERT or wav2vec 2.0, pretrained or fine-tuned; one of our
-            stage checkpoints; a folder in Hugging Face layout, or a weight file in one.
+            stage checkpoints; a folder in Hugging Face layout, or a weight file in one; the name
+            of a shipped backbone (see `resolve_checkpoint`).
         trust: run the code that a pickle may bring; see `safe.load_pickle`.
     """
+    path = resolve_checkpoint(path)
     if Path(path).is_dir() or Path(path).suffix in (".safetensors", ".bin", ".json"):
         if not Path(path).exists():
             raise UserError(f"checkpoint {path} does not exist; expected a folder or file in Hugging Face layout")
@@ -151,7 +156,7 @@ def build_backbone(hubert_path: str | None, hubert: dict | None, kept: dict | No
         logger.info(f"HuBERT from {hubert_path}: {backbone.n_layers} layers of {backbone.dim}")
         return backbone, checkpoint.provenance
     if "encoder_layers" not in hubert:
-        raise UserError("no HuBERT to start from: give model.hubert_path=CHECKPOINT, or +nano=STAGE for fresh weights")
+        raise UserError("no HuBERT to start from: give model.hubert_path=CHECKPOINT (small: the one that comes with the package), or in model.hubert the architecture of fresh weights")
     logger.warning("HuBERT from fresh random weights, as model.hubert describes it: nothing was pretrained")
     return HubertBackbone(hubert_config(hubert), **kwargs), []
 

@@ -9,7 +9,7 @@ from omegaconf import II, OmegaConf
 from torch import Tensor
 
 from ..hubert.backbone import HubertBackbone
-from ..hubert.checkpoint import backbone_settings, build_backbone
+from ..hubert.checkpoint import CHECKPOINT_HELP, backbone_settings, build_backbone
 from ..modules.pooling import BiLSTMPooling
 
 
@@ -17,7 +17,7 @@ from ..modules.pooling import BiLSTMPooling
 class StageModelConfig(FairseqDataclass):
     hubert_path: Optional[str] = field(
         default=None,
-        metadata={"help": "HuBERT to start from: a fairseq checkpoint, a Hugging Face folder or a stage checkpoint"},
+        metadata={"help": f"{CHECKPOINT_HELP}, to start from"},
     )
     hubert: Any = field(
         default=None,

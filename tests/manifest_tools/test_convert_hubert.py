@@ -168,3 +168,14 @@ def test_half_precision_stays(tmp_path, stock_checkpoint):
     assert json.loads((folder / "config.json").read_text())["dtype"] == "float16"
     back = load_hubert(convert(folder, "fairseq", tmp_path / "back.pt"))
     assert all(v.dtype == torch.float16 and v.equal(state["model"][k]) for k, v in back.state_dict.items())
+
+
+def test_weights_for_others_name_the_corpus_and_no_folder(tmp_path, stock_checkpoint):
+    _, path = stock_checkpoint()
+    state = load_pickle(path)
+    entry = {"stage": "kmeans", "split": "train", "manifest": "/home/me/train.tsv", "root": "/home/me/speech"}
+    torch.save({**state, "task_state": {"provenance": [{**entry, "utterances": ["a/1.flac"]}]}}, path)
+    for to, out in (("hf", tmp_path / "hf"), ("fairseq", tmp_path / "new.pt")):
+        convert(path, to, out, "--corpus", "LibriSpeech")
+        expected = {**entry, "manifest": "train.tsv", "root": "LibriSpeech", "utterances": ["a/1.flac"]}
+        assert load_hubert(out).provenance == [expected]

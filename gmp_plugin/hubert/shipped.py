@@ -1,0 +1,19 @@
+"""Backbones that come with the package, loaded by name: `--checkpoint small`, `model.hubert_path=small`."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "weights"  # a folder in Hugging Face layout for each name
+
+
+def shipped_names() -> list[str]:
+    folders = FOLDER.iterdir() if FOLDER.is_dir() else []
+    return sorted(path.name for path in folders if (path / "config.json").is_file())
+
+
+def resolve_checkpoint(checkpoint):
+    """The folder of the shipped backbone that `checkpoint` names; else `checkpoint` itself.
+
+    The name wins over a file or folder of that name in the working directory, so that a command means the same
+    weights everywhere; such a file is given as `./small`.
+    """
+    return FOLDER / checkpoint if isinstance(checkpoint, str) and checkpoint in shipped_names() else checkpoint
