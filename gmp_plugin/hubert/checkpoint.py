@@ -156,7 +156,10 @@ def build_backbone(hubert_path: str | None, hubert: dict | None, kept: dict | No
         logger.info(f"HuBERT from {hubert_path}: {backbone.n_layers} layers of {backbone.dim}")
         return backbone, checkpoint.provenance
     if "encoder_layers" not in hubert:
-        raise UserError("no HuBERT to start from: give model.hubert_path=CHECKPOINT (small: the one that comes with the package), or in model.hubert the architecture of fresh weights")
+        raise UserError(
+            "no HuBERT to start from: give model.hubert_path=CHECKPOINT (small: the one that comes with the package), "
+            "or in model.hubert the architecture of fresh weights"
+        )
     logger.warning("HuBERT from fresh random weights, as model.hubert describes it: nothing was pretrained")
     return HubertBackbone(hubert_config(hubert), **kwargs), []
 
