@@ -23,8 +23,18 @@ $(READY): setup.py constraints.txt
 	pip install -q -c constraints.txt --no-build-isolation -e '.[test]'
 	@touch $@
 
+# A workflow of examples/: its folder, the name of its results, its settings. flock in place of Snakemake's own lock,
+# which a killed run leaves behind; it also sees that no job of a killed run is still writing.
+define workflow
+@mkdir -p exp && touch exp/.$(2).lock
+@flock --nonblock --conflict-exit-code 75 exp/.$(2).lock \
+	snakemake -s examples/$(1)/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules \
+	--nolock --rerun-incomplete $(SNAKEMAKE) --config name=$(2) $(3) $(CONFIG) \
+	|| { code=$$?; [ $$code != 75 ] || echo "error: exp/$(2) is at work already, or a job of an earlier call is"; exit $$code; }
+endef
+
 # The generated corpus through all three stages and five folds; ends with the table. Fewer updates
-# than the nano size has by itself, for minutes rather than a quarter of an hour on two cores.
+# than the nano size has by itself, for minutes on two cores.
 DEMO := stage1=[optimization.max_update=150] stage2=[optimization.max_update=100] stage3=[optimization.max_update=150]
 demo: $(READY)
 	@test -f data/toy/README.txt || python manifest_tools/make_toy_corpus.py --out data/toy --force
@@ -34,25 +44,18 @@ demo: $(READY)
 # Also: NAME, SEEDS=1,2,3, ABLATIONS=table3,layer_-1 (examples/iemocap/ablations.yaml), CORES, GPUS,
 # SNAKEMAKE="-n" for a dry run, or any setting of examples/iemocap/workflow.yaml as
 # CONFIG="scales=32,128 only_folds=1".
-#
-# flock in place of Snakemake's own lock, which a killed run leaves behind; it also sees that no job of
-# a killed run is still writing.
 NAME ?= $(CORPUS)
 experiment: $(READY)
 	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make experiment CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
-	@mkdir -p exp && touch exp/.$(NAME).lock
-	@flock --nonblock --conflict-exit-code 75 exp/.$(NAME).lock \
-		snakemake -s examples/iemocap/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules \
-		--nolock --rerun-incomplete $(SNAKEMAKE) --config name=$(NAME) corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
-		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)) $(CONFIG) \
-		|| { code=$$?; [ $$code != 75 ] || echo "error: exp/$(NAME) is at work already, or a job of an earlier call is"; exit $$code; }
+	$(call workflow,iemocap,$(NAME),corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
+		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)))
 
-# A small HuBERT from recordings without labels, into exp/pretrain_small/weights: make pretrain SPEECH=LibriSpeech
+# A small HuBERT from recordings without labels, into exp/pretrain_small/weights:
+# make pretrain SPEECH=LibriSpeech
 # Also: SIZE=small (for a GPU; nano is for CPUs), CORES, SNAKEMAKE="-n", CONFIG="clusters=100".
 pretrain: $(READY)
 	@test -n "$(SPEECH)" || { echo "error: make pretrain SPEECH=DIR"; exit 1; }
-	@snakemake -s examples/pretrain_small/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules $(SNAKEMAKE) \
-		--config speech="$(SPEECH)" $(if $(SIZE),size=$(SIZE)) $(CONFIG)
+	$(call workflow,pretrain_small,$(or $(NAME),pretrain_small),speech="$(SPEECH)" $(if $(SIZE),size=$(SIZE)))
 
 test: $(READY)
 	OMP_NUM_THREADS=1 pytest -q -n 2
