@@ -36,6 +36,7 @@ setup(
         "safetensors",
         "snakemake>=8",
     ],
+    entry_points={"console_scripts": ["gmp-ser=gmp_plugin.cli:main"]},
     extras_require={
         "test": ["pytest", "pytest-xdist", "hypothesis", "transformers", "faiss-cpu", "ruff"],
     },
