@@ -4,11 +4,10 @@ from itertools import cycle
 
 import numpy as np
 
-from .label_plots import OKABE_ITO
+from .plots import WIDTH, colours, new_figure
 from .timeline import Timeline
 
 STYLES = ("-", "--", "-.", ":")
-WIDTH = 10.0  # inches
 COLUMNS = 2000  # of the drawn waveform
 LABEL_INCHES = 0.085  # width of a letter
 TICK_SECONDS = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
@@ -21,11 +20,9 @@ def timeline_figure(timeline: Timeline, title: str = ""):
 
     Colours are Okabe and Ito's, with a line style each, so that nothing depends on seeing colours.
     """
-    from matplotlib.figure import Figure  # slow to import
-
-    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    figure = new_figure(5.2)
     wave, curves, decision = figure.subplots(3, 1, sharex=True, height_ratios=[1.5, 2.2, 1.1])
-    looks = dict(zip(timeline.names, zip(cycle(OKABE_ITO), cycle(STYLES), strict=False), strict=False))
+    looks = dict(zip(timeline.names, zip(colours(len(timeline.names)), cycle(STYLES), strict=False), strict=True))
 
     draw_waveform(wave, timeline)
     middles = (timeline.edges[:-1] + timeline.edges[1:]) / 2
