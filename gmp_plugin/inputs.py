@@ -64,15 +64,20 @@ def _folder(folder: Path) -> tuple[list[Path], int]:
 
 
 def _table(path: Path) -> tuple[str, list[str]]:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; expected a manifest (.tsv), audio files or folders")
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        head = [stream.readline().rstrip("\r\n") for _ in range(2)]
-    if tuple(head[1].split("\t")) == UtteranceTable.COLUMNS:
+    if is_table(path):
         table = UtteranceTable.read(path)
         return table.root, [utterance.path for utterance in table.utterances]
     manifest = Manifest.read(path)
     return manifest.root, list(manifest.paths)
+
+
+def is_table(path) -> bool:
+    """Whether a .tsv is an `utterances.tsv`, not a manifest; `UserError` if it is not there."""
+    if not Path(path).is_file():
+        raise UserError(f"{path} does not exist; expected a manifest or an utterances.tsv")
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        stream.readline()
+        return tuple(stream.readline().rstrip("\r\n").split("\t")) == UtteranceTable.COLUMNS
 
 
 @contextmanager

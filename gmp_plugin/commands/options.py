@@ -10,4 +10,8 @@ def add_model_arguments(parser) -> None:
         "--whole", type=float, default=15.0, metavar="S",
         help="recordings of up to so many seconds are computed in one piece (%(default)s)",
     )  # fmt: skip
+    add_device_argument(parser)
+
+
+def add_device_argument(parser) -> None:
     parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
