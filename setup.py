@@ -38,6 +38,7 @@ setup(
     ],
     entry_points={"console_scripts": ["gmp-ser=gmp_plugin.cli:main"]},
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "transformers", "faiss-cpu", "ruff"],
+        "onnx": ["onnx", "onnxruntime"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "transformers", "faiss-cpu", "ruff", "onnx", "onnxruntime"],
     },
 )

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from . import frames
-from .calibration import FILE as CALIBRATION
-from .calibration import Calibration, softmax
+from .calibration import softmax
 from .chunks import Chunk, Chunking
 from .corpora.audio import BadRecording
 from .errors import UserError
-from .files import sha256
+from .exported import read_folder
 from .recognizer_model import read_stage
 from .recording import Meter, Recording
 from .timeline import Envelope, Timeline, WindowedMean, Windows, bin_edges
@@ -98,10 +97,11 @@ class Recognizer:
 
     @classmethod
     def load(cls, path=None, device: str = "cpu", whole_seconds: float = 15.0, **options) -> "Recognizer":
-        """A recogniser from a checkpoint of stage 1 or 3, with the `calibration.json` beside it if it has one.
+        """A recogniser from what training or `gmp-ser export` wrote.
 
         Args:
-            path: the packaged model when left out.
+            path: a checkpoint of stage 1 or 3 (with the `calibration.json` beside it, if it has one), an exported
+                folder, or an exported `.onnx` file; the packaged model when left out.
             device: `cpu` or `cuda`.
             whole_seconds: recordings of up to this length are computed in one piece.
             options: `batch_seconds`.
@@ -114,10 +114,15 @@ class Recognizer:
                     "(exp/NAME/foldK/seedS/stage3/VARIANT/checkpoint_best.pt), or an exported model"
                 )
             path = PACKAGED
-        trained = read_stage(path)
+        if Path(path).suffix == ".onnx":
+            from .onnx_engine import OnnxEngine
+
+            model = OnnxEngine.load(path, device)
+            return cls(model, model.names, model.temperature, chunking, path=str(path), **options)
+        trained = read_folder(path) if Path(path).is_dir() else read_stage(path)
         return cls(
-            trained.build().to(device), trained.names, _temperature_beside(path), chunking,
-            provenance=trained.provenance, path=str(path), **options,
+            trained.build().to(device), trained.names, trained.temperature, chunking, provenance=trained.provenance,
+            path=str(path), **options,
         )  # fmt: skip
 
     @property
@@ -262,12 +267,3 @@ class _Job:
 
 def _named(names: list[str], probabilities: np.ndarray) -> dict[str, float]:
     return dict(zip(names, map(float, probabilities), strict=True))
-
-
-def _temperature_beside(checkpoint) -> float | None:
-    """The temperature in `calibration.json` beside a checkpoint, if it was fitted for this very file."""
-    path = Path(checkpoint).with_name(CALIBRATION)
-    if not path.is_file():
-        return None
-    found = Calibration.load(path)
-    return found.temperature if found.checkpoint_sha256 == sha256(checkpoint) else None

@@ -1,13 +1,17 @@
 """A finished stage as plain torch: backbone, BiLSTM and heads, without fairseq's task."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from .calibration import FILE as CALIBRATION
+from .calibration import Calibration
 from .errors import UserError
+from .files import sha256
 from .hubert.checkpoint import HubertCheckpoint, load_hubert, read_checkpoint
 from .modules.heads import make_head
 from .modules.pooling import BiLSTMPooling
@@ -71,7 +75,8 @@ class RecognizerModel(nn.Module):
 class TrainedModel:
     """A finished stage as it lies in a file or folder.
 
-    `settings` are `HEAD_SETTINGS`, `tensors` those of `pooling.*` and `KIND_head.*`, `names` the classes of each kind.
+    `settings` are `HEAD_SETTINGS`, `tensors` those of `pooling.*` and `KIND_head.*`, `names` the classes of each kind,
+    `temperature` that of the emotions, None where it was not fitted.
     """
 
     path: str
@@ -79,6 +84,7 @@ class TrainedModel:
     settings: dict
     tensors: dict[str, Tensor]
     names: dict[str, list[str]]
+    temperature: float | None = None
     provenance: list = field(default_factory=list)
 
     def build(self) -> RecognizerModel:
@@ -94,7 +100,10 @@ class TrainedModel:
 
 
 def read_stage(path) -> TrainedModel:
-    """A checkpoint of stage 1 or 3; `UserError` for one without an emotion head."""
+    """A checkpoint of stage 1 or 3, with the `calibration.json` beside it.
+
+    Raises `UserError` for a checkpoint without an emotion head.
+    """
     state = read_checkpoint(path)
     task_state = state.get("task_state") or {}
     names = {kind: list(task_state[kind]) for kind in KINDS if task_state.get(kind)}
@@ -106,7 +115,19 @@ def read_stage(path) -> TrainedModel:
     # Stage 1 is trained with cross-entropy and has no setting for it.
     settings |= {"head": str(model.get("head", "cross_entropy")), "scale": float(model.get("scale", 1.0))}
     tensors = {k: v for k, v in state["model"].items() if not k.startswith("hubert.")}
-    return TrainedModel(str(path), load_hubert(path), settings, tensors, names, task_state.get("provenance", []))
+    return TrainedModel(
+        str(path), load_hubert(path), settings, tensors, names, _temperature_beside(path),
+        task_state.get("provenance", []),
+    )  # fmt: skip
+
+
+def _temperature_beside(checkpoint) -> float | None:
+    """The temperature in `calibration.json` beside a checkpoint, if it was fitted for this very file."""
+    path = Path(checkpoint).with_name(CALIBRATION)
+    if not path.is_file():
+        return None
+    found = Calibration.load(path)
+    return found.temperature if found.checkpoint_sha256 == sha256(checkpoint) else None
 
 
 def _part(tensors: dict, prefix: str) -> dict:
