@@ -9,7 +9,7 @@ from importlib import import_module
 
 from .errors import UserError
 
-COMMANDS = ("predict", "calibrate", "export")
+COMMANDS = ("predict", "evaluate", "calibrate", "export")
 
 
 def main(argv=None) -> int:

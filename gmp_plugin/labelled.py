@@ -51,6 +51,12 @@ class LabelledSet:
         speakers = _speakers_beside(path, manifest.paths)
         return cls(str(path), manifest.root, list(manifest.paths), emotions, speakers)
 
+    @property
+    def name(self) -> str:
+        """For titles: the file's, with its folder's where all such files have the same name."""
+        path = Path(self.file).resolve()
+        return path.name if path.suffix == ".csv" else f"{path.parent.name}/{path.name}"
+
     def seen_by(self, recognizer: Recognizer, splits=("train", "valid")) -> dict[str, list[str]]:
         """Recordings that the model has seen, by stage (`provenance.seen`).
 
