@@ -39,6 +39,18 @@ setup(
     entry_points={"console_scripts": ["gmp-ser=gmp_plugin.cli:main"]},
     extras_require={
         "onnx": ["onnx", "onnxruntime"],
-        "test": ["pytest", "pytest-xdist", "hypothesis", "transformers", "faiss-cpu", "ruff", "onnx", "onnxruntime"],
+        "demo": ["gradio>=6.31,<7"],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "transformers",
+            "faiss-cpu",
+            "ruff",
+            "onnx",
+            "onnxruntime",
+            "gradio>=6.31,<7",
+            "playwright",
+        ],
     },
 )

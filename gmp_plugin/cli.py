@@ -9,7 +9,7 @@ from importlib import import_module
 
 from .errors import UserError
 
-COMMANDS = ("predict", "evaluate", "calibrate", "export")
+COMMANDS = ("predict", "evaluate", "calibrate", "export", "demo")
 
 
 def main(argv=None) -> int:
