@@ -137,7 +137,7 @@ assert rate == {frames.SAMPLE_RATE}, "resample it first"
 audio = audio.mean(axis=1)[None]
 n_samples = numpy.array([audio.shape[1]], dtype="int64")
 (probabilities,) = session.run(["probabilities"], {{"audio": audio, "n_samples": n_samples}})
-print(dict(zip(classes, probabilities[0].round(3).tolist())))
+print({{name: round(p, 3) for name, p in zip(classes, probabilities[0].tolist())}})
 """
 
 

@@ -17,7 +17,7 @@ from .recording import Meter, Recording
 from .timeline import Envelope, Timeline, WindowedMean, Windows, bin_edges
 
 PACKAGED = Path(__file__).parent / "weights" / "recognizer"
-BATCH_SECONDS = 60.0
+BATCH_SECONDS = {"cpu": 20.0, "cuda": 120.0}  # more costs memory, and is no faster
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Recognition:
 class Recognizer:
     """Recognises recordings of any length, format, sampling rate and number of channels.
 
-    A recording has the same probabilities alone and in any batch, to 1e-5 in float32 on a CPU. One of up to 15 s is
-    computed in one piece, a longer one in chunks (see `chunks`), in bounded memory.
+    A recording has the same probabilities alone and in any batch, to 1e-5 in float32 on a CPU, and with or without a
+    timeline. The decision on up to 15 s comes from one piece, that on more from chunks (see `chunks`), in bounded
+    memory; it is that of the mean over all frames. Timelines are of chunks.
 
     Args:
         model: gives frames and logits (`RecognizerModel`, or an exported one).
@@ -84,7 +85,7 @@ class Recognizer:
         names: dict[str, list[str]],
         temperature: float | None = None,
         chunking: Chunking | None = None,
-        batch_seconds: float = BATCH_SECONDS,
+        batch_seconds: float = BATCH_SECONDS["cpu"],
         provenance: list | None = None,
         path: str = "",
     ):
@@ -107,6 +108,7 @@ class Recognizer:
             options: `batch_seconds`.
         """
         chunking = Chunking.of(whole_seconds)
+        options.setdefault("batch_seconds", BATCH_SECONDS[device.split(":")[0]])
         if path is None:
             if not PACKAGED.is_dir():
                 raise UserError(
@@ -178,11 +180,11 @@ class Recognizer:
             return
         outputs = self.model.frames([chunk.samples for _, chunk in batch])
         for (job, chunk), x in zip(batch, outputs, strict=True):
-            pooled = job.push(x[chunk.skip : chunk.skip + chunk.n_frames])
+            pooled = job.push(chunk, x[chunk.skip : chunk.skip + chunk.n_frames])
             if pooled is not None and len(pooled):
                 job.logits.append(self.model.logits(pooled)["emotion"])
         if progress:
-            progress(sum(chunk.n_frames for _, chunk in batch) / frames.FRAME_RATE)
+            progress(sum(chunk.n_frames for _, chunk in batch if chunk.for_decision) / frames.FRAME_RATE)
 
     def _answer(self, job: "_Job") -> Recognition | BadRecording:
         if job.error is None and job.n_frames == 0:
@@ -246,7 +248,7 @@ class _Job:
             blocks = self._counted(recording.mono(self.meter))
             if self.windowed is not None:
                 blocks = self.envelope.watch(blocks)
-            for chunk in self.chunking.cut(blocks):
+            for chunk in self.chunking.cut(blocks, timeline=self.windowed is not None):
                 self.n_chunks += 1
                 yield chunk
         except BadRecording as error:
@@ -257,12 +259,13 @@ class _Job:
             self.n_samples += len(block)
             yield block
 
-    def push(self, x: np.ndarray) -> np.ndarray | None:
+    def push(self, chunk: Chunk, x: np.ndarray) -> np.ndarray | None:
         """Frames `(n, D)` of the next chunk; the timeline's windows that they complete."""
         self.n_computed += 1
-        self.total = self.total + x.sum(0, dtype=np.float64)
-        self.n_frames += len(x)
-        return None if self.windowed is None else self.windowed.push(x)
+        if chunk.for_decision:
+            self.total = self.total + x.sum(0, dtype=np.float64)
+            self.n_frames += len(x)
+        return self.windowed.push(x) if self.windowed is not None and chunk.for_timeline else None
 
 
 def _named(names: list[str], probabilities: np.ndarray) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -112,6 +112,16 @@ class Timeline:
     def confidences(self) -> np.ndarray:
         """Its probability, `(K,)`."""
         return self.probabilities.max(1)
+
+    def coarse(self, max_bins: int) -> "Timeline":
+        """With neighbouring bins averaged, as many together as make it no more than `max_bins`; itself if it is."""
+        step = -(-len(self.probabilities) // max_bins)
+        if step == 1:
+            return self
+        starts = np.arange(0, len(self.probabilities), step)
+        counts = np.diff(np.append(starts, len(self.probabilities)))
+        means = np.add.reduceat(self.probabilities, starts) / counts[:, None]
+        return replace(self, edges=np.append(self.edges[starts], self.seconds), probabilities=means)
 
     def segments(self) -> list[Segment]:
         """Neighbouring bins of one emotion together; they tile the recording."""

@@ -12,14 +12,17 @@ COLUMNS = 2000  # of the drawn waveform
 LABEL_INCHES = 0.085  # width of a letter
 TICK_SECONDS = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 MAX_TICKS = 12
+MAX_POINTS = 400
 MAX_SEPARATORS = 200
 
 
 def timeline_figure(timeline: Timeline, title: str = ""):
     """Waveform, the classes' probabilities over time, and the decision with its confidence; a matplotlib figure.
 
-    Colours are Okabe and Ito's, with a line style each, so that nothing depends on seeing colours.
+    Colours are Okabe and Ito's, with a line style each, so that nothing depends on seeing colours. Of long recordings,
+    means over neighbouring bins are drawn, and the picture says so.
     """
+    fine, timeline = timeline, timeline.coarse(MAX_POINTS)
     figure = new_figure(5.2)
     wave, curves, decision = figure.subplots(3, 1, sharex=True, height_ratios=[1.5, 2.2, 1.1])
     looks = dict(zip(timeline.names, zip(colours(len(timeline.names)), cycle(STYLES), strict=False), strict=True))
@@ -30,7 +33,7 @@ def timeline_figure(timeline: Timeline, title: str = ""):
     times = np.concatenate([[0.0], middles, [timeline.seconds]])
     for c, (name, (colour, style)) in enumerate(looks.items()):
         p = 100 * timeline.probabilities[[0, *range(len(middles)), -1], c]
-        curves.plot(times, p, style, color=colour, lw=2, label=name)
+        curves.plot(times, p, style, color=colour, lw=2 if len(times) < 100 else 1.3, label=name)
     curves.set(ylabel="probability (%)", ylim=(-2, 102))
     curves.grid(axis="y", color="0.9")
     figure.legend(
@@ -43,6 +46,8 @@ def timeline_figure(timeline: Timeline, title: str = ""):
         decision.set(xlabel="time (h:min:s)" if timeline.seconds >= 3600 else "time (min:s)")
         ticks = np.arange(0, timeline.seconds, step)
         decision.set_xticks(ticks, [clock(tick) for tick in ticks])
+    if timeline is not fine:
+        decision.set(xlabel=f"{decision.get_xlabel()}; means over {timeline.edges[1]:.3g} s are drawn")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure

@@ -122,7 +122,7 @@ def test_recordings_of_one_name_get_timelines_of_their_own():
     ("args", "message"),
     [
         (["--model", "none.pt", "a.wav"], "checkpoint none.pt does not exist"),
-        (["--whole", "1", "a.wav"], "expected 7.5 to 300 s"),
+        (["--whole", "1", "a.wav"], "expected 3 to 300 s"),
         (["none.tsv"], "none.tsv does not exist"),
         (["{empty}"], "no audio files"),
         (["--timeline", "t", "--window", "nan", "a.wav"], "expected a hop of at least 0.02 s"),

@@ -122,7 +122,10 @@ def test_the_picture_shows_waveform_curves_and_decision(tmp_path, seconds, n_bin
     figure.savefig(tmp_path / "a.png", dpi=50)
     wave, curves, decision = figure.axes
     assert wave.get_ylabel() == "waveform" and len(curves.lines) == 3
-    np.testing.assert_allclose(curves.lines[1].get_ydata()[1:-1], 100 * timeline.probabilities[:, 1])
+    step = -(-n_bins // 400)  # hours are drawn as means, to be readable
+    drawn = [timeline.probabilities[i : i + step, 1].mean() for i in range(0, n_bins, step)]
+    np.testing.assert_allclose(curves.lines[1].get_ydata()[1:-1], 100 * np.array(drawn))
+    assert ("means over 27 s are drawn" in decision.get_xlabel()) == (n_bins > 400)
     assert curves.get_xlim() == (0, seconds)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == NAMES
     assert len({line.get_linestyle() for line in curves.lines}) == 3  # told apart without colours
