@@ -14,7 +14,7 @@ from .machine import describe_machine, describe_versions
 from .page import Box, Bullets, Code, Details, Heading, Picture, Table, Text
 from .plots import OKABE_ITO, new_figure
 from .recognizer import Recognizer
-from .report_plots import speakers_figure
+from .report.plots import speakers_figure
 
 MANY_SPEAKERS = 60
 

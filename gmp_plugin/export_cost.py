@@ -6,12 +6,11 @@ import numpy as np
 
 from . import metrics
 from .calibration import expected_calibration_error, softmax
-from .devices import default_device
 from .labelled import LabelledSet, answer, map_classes
 from .recognizer import Recognizer
 
 
-def cost_table(models: dict[str, str], labelled_path, device: str | None = None) -> list[str]:
+def cost_table(models: dict[str, str], labelled_path, device: str = "cpu") -> list[str]:
     """Lines of a Markdown table: size, UAR, WAR, calibration error, and how far each is from the first.
 
     Args:
@@ -20,7 +19,7 @@ def cost_table(models: dict[str, str], labelled_path, device: str | None = None)
     """
     labelled, rows, first = LabelledSet.read(labelled_path), [], None
     for title, path in models.items():
-        recognizer = Recognizer.load(path, device or default_device())
+        recognizer = Recognizer.load(path, device)
         classes = map_classes(labelled.emotions, recognizer.names, {})
         found = answer(recognizer, labelled, np.flatnonzero(classes.numbers >= 0))
         truth = classes.numbers[found.indices]

@@ -11,8 +11,10 @@ from serving import STAGE3, save_stage
 from gmp_plugin import provenance
 from gmp_plugin.cli import main
 from gmp_plugin.evaluation import EmotionClassifier
+from gmp_plugin.export import export_folder
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.recognizer import Recognizer
+from gmp_plugin.recognizer_model import read_stage
 
 
 def calibrate(checkpoint, manifest, *more):
@@ -48,6 +50,12 @@ def test_what_training_has_seen_is_refused_and_the_validation_part_is_not(tmp_pa
     assert calibrate(checkpoint, fold / "train.tsv") == 2
     assert f"8 recordings were in the training part of {STAGE3}, as u0.wav" in capsys.readouterr().err
     assert calibrate(checkpoint, fold / "valid.tsv") == 0
+
+
+def test_an_exported_model_is_not_calibrated_afterwards(tmp_path, fold, capsys):
+    export_folder(read_stage(save_stage(tmp_path / "a.pt")), tmp_path / "folder")
+    assert calibrate(tmp_path / "folder", fold / "valid.tsv") == 2
+    assert "is exported, with its temperature inside" in capsys.readouterr().err
 
 
 def test_a_manifest_without_emotions_is_named(tmp_path, fold, capsys):

@@ -124,6 +124,8 @@ def test_recordings_of_one_name_get_timelines_of_their_own():
         (["--model", "none.pt", "a.wav"], "checkpoint none.pt does not exist"),
         (["--whole", "1", "a.wav"], "expected 3 to 300 s"),
         (["none.tsv"], "none.tsv does not exist"),
+        (["--device", "tpu", "a.wav"], "--device tpu: expected cpu, cuda"),
+        (["--device", "cuda:99", "a.wav"], "--device cuda:99: torch"),
         (["{empty}"], "no audio files"),
         (["--timeline", "t", "--window", "nan", "a.wav"], "expected a hop of at least 0.02 s"),
     ],

@@ -5,7 +5,7 @@ It is written beside the checkpoint as calibration.json, where every command fin
 
 import argparse
 
-from .options import add_device_argument
+from .options import add_device_argument, device_of
 
 EXAMPLE = """example:
   gmp-ser calibrate --model exp/emodb/fold1/seed1/stage3/VARIANT/checkpoint_best.pt \\
@@ -27,15 +27,19 @@ def run(args) -> int:
     from pathlib import Path
 
     from .. import calibration
-    from ..devices import default_device
     from ..errors import UserError
     from ..files import refuse_existing, sha256
     from ..labelled import LabelledSet, answer, map_classes
     from ..recognizer import Recognizer
 
+    if Path(args.model).is_dir() or Path(args.model).suffix == ".onnx":
+        raise UserError(
+            f"{args.model} is exported, with its temperature inside: calibrate the checkpoint and export it again, or "
+            "give gmp-ser export a --temperature"
+        )
     out = args.out or Path(args.model).with_name(calibration.FILE)
     refuse_existing(out, force=args.force)
-    recognizer = Recognizer.load(args.model, args.device or default_device())
+    recognizer = Recognizer.load(args.model, device_of(args))
     labelled = LabelledSet.read(args.manifest)
     for stage, paths in labelled.seen_by(recognizer, splits=("train",)).items():
         raise UserError(

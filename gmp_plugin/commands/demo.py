@@ -6,7 +6,7 @@ hour, or when the page ends.
 
 import argparse
 
-from .options import add_model_arguments
+from .options import add_model_arguments, device_of
 
 EXAMPLE = """example:
   gmp-ser demo --model emodb_recognizer --port 7860
@@ -28,7 +28,6 @@ def run(args) -> int:
     from pathlib import Path
 
     from ..demo import serve
-    from ..devices import default_device
     from ..errors import UserError
     from ..recognizer import Recognizer
     from ..timeline import Windows
@@ -37,7 +36,7 @@ def run(args) -> int:
     missing = [path for path in args.examples if not Path(path).is_file()]
     if missing:
         raise UserError(f"--examples: {missing[0]} does not exist")
-    recognizer = Recognizer.load(args.model, args.device or default_device(), whole_seconds=args.whole)
+    recognizer = Recognizer.load(args.model, device_of(args), whole_seconds=args.whole)
     limits = {"max_seconds": args.max_seconds, "max_megabytes": args.max_megabytes}
     with serve(recognizer, args.port, args.examples, windows, **limits) as address:
         print(f"{address} (Ctrl-C ends it)", flush=True)

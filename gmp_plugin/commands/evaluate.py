@@ -8,7 +8,7 @@ recordings in any format. Classes that have other names than the model's are map
 import argparse
 import sys
 
-from .options import add_model_arguments
+from .options import add_model_arguments, device_of
 
 EXAMPLE = """example:
   gmp-ser evaluate --model emodb_recognizer ravdess/utterances.tsv --classes classes.txt --out ravdess_by_emodb
@@ -32,7 +32,6 @@ def run(args) -> int:
     from pathlib import Path
 
     from ..corpus_evaluation import evaluate_corpus, result_blocks
-    from ..devices import default_device
     from ..files import atomic_text, refuse_existing
     from ..labelled import LabelledSet, read_class_table
     from ..page import html_page, markdown_page
@@ -43,7 +42,7 @@ def run(args) -> int:
         refuse_existing(*(out / name for name in FILES), force=args.force)
     labelled = LabelledSet.read(args.recordings)
     table = read_class_table(args.classes) if args.classes else {}
-    device = args.device or default_device()
+    device = device_of(args)
     recognizer = Recognizer.load(args.model, device, whole_seconds=args.whole)
     result = evaluate_corpus(recognizer, labelled, table, args.allow_seen, device)
     if out is not None:

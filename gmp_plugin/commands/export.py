@@ -7,7 +7,7 @@ input and output. It is compared with the model before it is written.
 
 import argparse
 
-from .options import add_device_argument
+from .options import add_device_argument, device_of
 
 EXAMPLE = """example:
   gmp-ser export --model exp/emodb/fold1/seed1/stage3/VARIANT/checkpoint_best.pt --to hf --out emodb_recognizer \\
@@ -106,7 +106,7 @@ def write_onnx(trained, card, args) -> int:
     measured = [f"Its logits were within {difference:.0e} of the model's when it was written."]
     if args.measure:
         models = {"the model itself": args.model, "ONNX": out} | ({"ONNX, int8": small} if args.int8 else {})
-        measured += ["", *cost_table(models, args.measure, args.device)]
+        measured += ["", *cost_table(models, args.measure, device_of(args))]
     with atomic_text(text) as stream:
         stream.write(onnx_card(trained, card, out.name, measured))
     print("\n".join([*measured, "", f"wrote {out}" + (f", {small}" if args.int8 else "") + f" and {text}"]))

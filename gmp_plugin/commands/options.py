@@ -15,3 +15,11 @@ def add_model_arguments(parser) -> None:
 
 def add_device_argument(parser) -> None:
     parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
+
+
+def device_of(args) -> str:
+    """The device that was asked for, or the best there is."""
+    from ..arguments import check_device
+    from ..devices import default_device
+
+    return check_device(args.device or default_device())

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from ..timeline import FORMATS
-from .options import add_model_arguments
+from .options import add_model_arguments, device_of
 
 EXAMPLE = """example:
   gmp-ser predict interview.wav recordings/ --format csv --out answers.csv
@@ -71,10 +71,9 @@ def run(args) -> int:
 
 
 def load(args):
-    from ..devices import default_device
     from ..recognizer import Recognizer
 
-    return Recognizer.load(args.model, args.device or default_device(), whole_seconds=args.whole)
+    return Recognizer.load(args.model, device_of(args), whole_seconds=args.whole)
 
 
 def answer_all(recognizer, inputs, stems, stream, windows, args) -> list[str]:
