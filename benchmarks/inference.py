@@ -1,14 +1,16 @@
-"""Cost of recognising a recording at HuBERT-base size: ours (torch, ONNX, ONNX in int8) beside transformers' pipeline.
+"""Cost of recognising a recording: ours (torch, ONNX, ONNX in int8) beside transformers' pipeline, same backbone.
 
 A WAV file goes in, the classes' probabilities come out: reading, resampling where needed, model and head are all in the
 time. Every contender is a process of its own, so that its memory is its own; they answer the same file in turn, one at
-a time. The weights are random. The incumbent is `pipeline("audio-classification")` with
-`HubertForSequenceClassification`, given what soundfile reads, one file a call, as its users do. A contender that runs
-out of the memory limit or of the time limit says so.
+a time. The weights are random, and the input is noise in the rhythm of speech: no time depends on what is said. CPU
+seconds stand beside wall seconds, for machines with other jobs. The incumbent is `pipeline("audio-classification")`
+with `HubertForSequenceClassification`, given what soundfile reads, one file a call, as its users do; it has no BiLSTM.
+A contender that runs out of the memory limit or of the time limit says so.
 
 Example:
     python benchmarks/inference.py                       # writes benchmarks/results/inference.json, some hours
-    python benchmarks/inference.py --sections 1s 10s     # these lengths alone, into the same file, some minutes
+    python benchmarks/inference.py --size nano           # the size of examples/iemocap/nano, into the same file
+    python benchmarks/inference.py --sections 1s 10s     # these lengths alone, some minutes
     python benchmarks/inference.py --quick               # a small model and short files, under a minute, writes nothing
 """
 
@@ -16,7 +18,6 @@ import argparse
 import json
 import logging
 import os
-import platform
 import resource
 import selectors
 import statistics
@@ -34,9 +35,17 @@ import torch
 
 RESULT = Path(__file__).parent / "results" / "inference.json"
 SECTIONS = {"1s": 1, "10s": 10, "10min": 600, "3h": 10_800}
+WARM_UP_SECONDS = 60  # longer files are answered once more only where that is measured
 QUICK_SECTIONS = {"1s": 1, "4s": 4, "20s": 20}
 CONTENDERS = ("ours", "onnx", "onnx int8", "transformers")
-QUICK = {"encoder_layers": 2, "encoder_embed_dim": 192, "encoder_ffn_embed_dim": 384, "encoder_attention_heads": 4}
+SIZES = {
+    "base": {"encoder_layers": 12},
+    "nano": {  # examples/iemocap/nano/hubert.yaml
+        "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 2 + [(64,3,2)] * 2 + [(64,2,2)] * 2", "encoder_layers": 4,
+        "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "encoder_attention_heads": 4, "conv_pos": 32,
+        "conv_pos_groups": 8,
+    },
+}  # fmt: skip
 EMOTIONS = ["angry", "happy", "neutral", "sad"]
 HEAD = {"lstm_dim": 256, "lstm_layers": 1, "projection_dim": 256, "head": "am_softmax", "scale": 30.0}
 
@@ -51,7 +60,7 @@ def write_speech(path, seconds: int) -> None:
             stream.write(loudness * rng.standard_normal(n))
 
 
-def write_models(folder: Path, size: dict) -> None:
+def write_models(folder: Path, settings: dict) -> None:
     """Our model as a folder and as ONNX, with random weights."""
     from gmp_plugin.export import export_folder, export_onnx, quantize
     from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
@@ -60,7 +69,6 @@ def write_models(folder: Path, size: dict) -> None:
 
     torch.manual_seed(0)
     names = {"emotion": EMOTIONS}
-    settings = {"encoder_layers": 12, **size}
     model = RecognizerModel(HubertBackbone(hubert_config(settings)), HEAD, names)
     tensors = {f"pooling.{k}": v for k, v in model.pooling.state_dict().items()} | model.heads.state_dict()
     hubert = HubertCheckpoint(__file__, settings, False, model.hubert.state_dict())
@@ -71,17 +79,15 @@ def write_models(folder: Path, size: dict) -> None:
     print(f"largest difference of a logit between ONNX and ours: {difference:.1e}")
 
 
-def contender(name: str, folder: Path, size: dict):
+def contender(name: str, folder: Path):
     """A function: path of a WAV file -> probabilities."""
     if name == "transformers":
-        from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor, pipeline
+        from transformers import AutoFeatureExtractor, HubertForSequenceClassification, pipeline
+        from transformers.utils.logging import disable_progress_bar
 
-        from gmp_plugin.hubert.huggingface import SETTINGS
-
-        torch.manual_seed(0)
-        sizes = {SETTINGS[key][0]: value for key, value in size.items()}
-        model = HubertForSequenceClassification(HubertConfig(num_labels=len(EMOTIONS), **sizes)).eval()
-        extractor = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=False)
+        disable_progress_bar()
+        model = HubertForSequenceClassification.from_pretrained(folder / "ours", num_labels=len(EMOTIONS)).eval()
+        extractor = AutoFeatureExtractor.from_pretrained(folder / "ours")
         classify = pipeline("audio-classification", model=model, feature_extractor=extractor, device="cpu")
 
         def run(path):
@@ -101,17 +107,18 @@ def contender(name: str, folder: Path, size: dict):
     return run
 
 
-def work(name: str, folder: Path, size: dict, threads: int, memory_gb: float) -> None:
+def work(name: str, folder: Path, threads: int, memory_gb: float) -> None:
     """A contender's process: paths on standard input, seconds and peak memory in MB on standard output."""
     torch.set_num_threads(threads)
-    run = contender(name, folder, size)
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory_gb * 1e9), resource.RLIM_INFINITY))
+    run = contender(name, folder)
+    # Of data, not of addresses: a CUDA build of torch has gigabytes of those that it never uses.
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory_gb * 1e9), resource.RLIM_INFINITY))
     for line in sys.stdin:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         try:
-            probabilities = run(line.strip())
-            answer = {"seconds": time.perf_counter() - started, "sum": sum(probabilities)}
+            total = sum(run(line.strip()))
+            answer = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu, "sum": total}
         except (MemoryError, RuntimeError) as error:
             answer = {"error": f"out of memory at {memory_gb:g} GB" if _is_memory(error) else str(error)[:200]}
         print(json.dumps({**answer, "peak_mb": _peak_mb()}), flush=True)
@@ -131,7 +138,7 @@ class Worker:
 
     def __init__(self, name: str, folder: Path, args):
         command = [sys.executable, __file__, "--only", json.dumps([name, str(folder)]), "--threads", str(args.threads)]
-        command += ["--memory-gb", str(args.memory_gb), *(["--quick"] if args.quick else [])]
+        command += ["--memory-gb", str(args.memory_gb)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.gone = None
 
@@ -160,23 +167,26 @@ def measure(section: str, seconds: int, workers: dict, folder: Path, args) -> di
         2 if args.quick else 20 if seconds <= 1 else 7 if seconds <= 10 else 3 if seconds <= 600 else 1
     )
     answers: dict[str, list] = {name: [] for name in workers}
-    for number in range(rounds + (seconds <= 600)):  # the first is to warm up, where that is no matter of hours
+    warm_up = seconds <= WARM_UP_SECONDS
+    for number in range(rounds + warm_up):
         for name, worker in workers.items():
             if answers[name] and "error" in answers[name][-1]:
                 continue
             answers[name].append(worker.answer(path, args.limit_min * 60))
-        if number == 0 and seconds <= 600:
+        if number == 0 and warm_up:
             answers = {name: [a for a in found if "error" in a] for name, found in answers.items()}
     path.unlink()
-    row = {"section": section, "seconds_of_audio": seconds, "rounds": rounds}
+    row = {"section": section, "seconds_of_audio": seconds, "rounds": rounds, "load_1min": os.getloadavg()[0]}
     for name, found in answers.items():
         if "error" in found[-1]:
             row[name] = {"error": found[-1]["error"]}
             continue
-        times = [a["seconds"] for a in found]
+        times, cpu = ([a[key] for a in found] for key in ("seconds", "cpu_seconds"))
         row[name] = {
             "seconds": [round(t, 4) for t in times], "median_seconds": statistics.median(times),
-            "real_time_factor": statistics.median(times) / seconds, "peak_mb": round(max(a["peak_mb"] for a in found)),
+            "real_time_factor": statistics.median(times) / seconds,
+            "cpu_real_time_factor": statistics.median(cpu) / seconds,
+            "peak_mb": round(max(a["peak_mb"] for a in found)),
         }  # fmt: skip
     show(row)
     return row
@@ -189,19 +199,15 @@ def show(row: dict) -> None:
         if "error" in found:
             print(f"  {name}: {found['error']}", end="")
         else:
-            print(f"  {name}: RTF {found['real_time_factor']:.4f}, {found['peak_mb']} MB", end="")
+            rate, cpu = found["real_time_factor"], found["cpu_real_time_factor"]
+            print(f"  {name}: RTF {rate:.4f} (CPU {cpu:.4f}), {found['peak_mb']} MB", end="")
     print(flush=True)
-
-
-def machine(threads: int) -> dict:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.processor(), "threads": threads, "load_1min": os.getloadavg()[0]}
 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small model and short files; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="nano size and short files; nothing is written")
+    parser.add_argument("--size", choices=SIZES, default="base", help="of the backbone (%(default)s)")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="all by default")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="all by default")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads (torch's)")
@@ -214,15 +220,14 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    size = QUICK if args.quick else {}
     if args.only:
         name, folder = json.loads(args.only)
-        work(name, Path(folder), size, args.threads, args.memory_gb)
+        work(name, Path(folder), args.threads, args.memory_gb)
         return
 
     sections = QUICK_SECTIONS if args.quick else {name: SECTIONS[name] for name in args.sections}
     with tempfile.TemporaryDirectory() as folder:
-        write_models(Path(folder), size)
+        write_models(Path(folder), SIZES["nano" if args.quick else args.size])
         workers = {name: Worker(name, Path(folder), args) for name in args.contenders}
         try:
             for section, seconds in sections.items():
@@ -235,14 +240,16 @@ def main(argv=None) -> None:
 
 
 def write(row: dict, args) -> None:
-    """Put a section into the file, beside those that are there."""
+    """Put a section into the file, beside those and those contenders that are there."""
+    from gmp_plugin.machine import describe_machine
+
     rows = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else []
-    row = {**row, "machine": machine(args.threads)}
-    rows = [r for r in rows if r["section"] != row["section"]] + [row]
-    packages = ("torch", "transformers", "onnxruntime", "fairseq-fixed")
+    before = next((r for r in rows if (r["size"], r["section"]) == (args.size, row["section"])), {})
+    rows = [r for r in rows if r is not before] + [{"size": args.size, **before, **row}]
     result = {
-        "model": "HuBERT-base, random weights, 4 classes", "versions": {p: version(p) for p in packages},
-        "rows": sorted(rows, key=lambda r: r["seconds_of_audio"]),
+        "machine": describe_machine("cpu"), "threads": args.threads, "memory_limit_gb": args.memory_gb,
+        "versions": {p: version(p) for p in ("torch", "transformers", "onnxruntime", "fairseq-fixed")},
+        "rows": sorted(rows, key=lambda r: (r["size"], r["seconds_of_audio"])),
     }  # fmt: skip
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
