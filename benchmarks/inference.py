@@ -38,16 +38,19 @@ SECTIONS = {"1s": 1, "10s": 10, "10min": 600, "3h": 10_800}
 WARM_UP_SECONDS = 60  # longer files are answered once more only where that is measured
 QUICK_SECTIONS = {"1s": 1, "4s": 4, "20s": 20}
 CONTENDERS = ("ours", "onnx", "onnx int8", "transformers")
-SIZES = {
-    "base": {"encoder_layers": 12},
-    "nano": {  # examples/iemocap/nano/hubert.yaml
-        "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 2 + [(64,3,2)] * 2 + [(64,2,2)] * 2", "encoder_layers": 4,
-        "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "encoder_attention_heads": 4, "conv_pos": 32,
-        "conv_pos_groups": 8,
-    },
+SIZES = {  # backbone, head
+    "base": ({"encoder_layers": 12}, {"lstm_dim": 256, "projection_dim": 256}),
+    "nano": (  # examples/iemocap/nano
+        {
+            "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 2 + [(64,3,2)] * 2 + [(64,2,2)] * 2",
+            "encoder_layers": 4, "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "encoder_attention_heads": 4,
+            "conv_pos": 32, "conv_pos_groups": 8,
+        },
+        {"lstm_dim": 64, "projection_dim": 64},
+    ),
 }  # fmt: skip
 EMOTIONS = ["angry", "happy", "neutral", "sad"]
-HEAD = {"lstm_dim": 256, "lstm_layers": 1, "projection_dim": 256, "head": "am_softmax", "scale": 30.0}
+HEAD = {"lstm_layers": 1, "head": "am_softmax", "scale": 30.0}
 
 
 def write_speech(path, seconds: int) -> None:
@@ -60,7 +63,7 @@ def write_speech(path, seconds: int) -> None:
             stream.write(loudness * rng.standard_normal(n))
 
 
-def write_models(folder: Path, settings: dict) -> None:
+def write_models(folder: Path, settings: dict, head: dict) -> None:
     """Our model as a folder and as ONNX, with random weights."""
     from gmp_plugin.export import export_folder, export_onnx, quantize
     from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
@@ -68,11 +71,11 @@ def write_models(folder: Path, settings: dict) -> None:
     from gmp_plugin.recognizer_model import RecognizerModel, TrainedModel
 
     torch.manual_seed(0)
-    names = {"emotion": EMOTIONS}
-    model = RecognizerModel(HubertBackbone(hubert_config(settings)), HEAD, names)
+    names, head = {"emotion": EMOTIONS}, {**HEAD, **head}
+    model = RecognizerModel(HubertBackbone(hubert_config(settings)), head, names)
     tensors = {f"pooling.{k}": v for k, v in model.pooling.state_dict().items()} | model.heads.state_dict()
     hubert = HubertCheckpoint(__file__, settings, False, model.hubert.state_dict())
-    trained = TrainedModel(__file__, hubert, HEAD, tensors, names, 1.0)
+    trained = TrainedModel(__file__, hubert, head, tensors, names, 1.0)
     export_folder(trained, folder / "ours")
     difference = export_onnx(trained, folder / "onnx.onnx")
     quantize(folder / "onnx.onnx", folder / "onnx int8.onnx")
@@ -227,7 +230,7 @@ def main(argv=None) -> None:
 
     sections = QUICK_SECTIONS if args.quick else {name: SECTIONS[name] for name in args.sections}
     with tempfile.TemporaryDirectory() as folder:
-        write_models(Path(folder), SIZES["nano" if args.quick else args.size])
+        write_models(Path(folder), *SIZES["nano" if args.quick else args.size])
         workers = {name: Worker(name, Path(folder), args) for name in args.contenders}
         try:
             for section, seconds in sections.items():
