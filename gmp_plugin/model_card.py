@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import frames
+from .calibration import BINS, expected_calibration_error, softmax
+from .fold_results import RATES, held_out_logits
 from .recognizer_model import TrainedModel
 
 
@@ -14,13 +16,15 @@ class CardText:
     """What only the exporter knows.
 
     `title`; `about`, a paragraph on the data and on what the model is not good for; `licence`, an SPDX name or free
-    words; `results`, the `result.json` of test parts.
+    words; `results`, the `result.json` of test parts, of this model or of others that were trained like it;
+    `checkpoint_sha256` of the file that is exported, which tells them apart.
     """
 
     title: str = "Speech emotion recognition with GMP-ATL"
     about: str = ""
     licence: str = ""
     results: tuple[dict, ...] = ()
+    checkpoint_sha256: str | None = None
 
 
 def model_card(trained: TrainedModel, card: CardText) -> str:
@@ -53,7 +57,7 @@ pipeline_tag: audio-classification
 
 ## Measured
 
-{results_table(card.results)}
+{measured(trained, card)}
 
 Acted or read emotions of few speakers are easier than those of everyday life, and other languages, rooms and
 microphones cost accuracy. The probabilities are estimates about sounds, not knowledge about people: do not decide
@@ -141,22 +145,48 @@ print({{name: round(p, 3) for name, p in zip(classes, probabilities[0].tolist())
 """
 
 
+def measured(trained: TrainedModel, card: CardText) -> str:
+    """The figures, and whose they are: this model's, or those of models that were trained like it."""
+    if not card.results:
+        return "Nothing was measured when this was exported."
+    own = [r for r in card.results if card.checkpoint_sha256 and r.get("checkpoint_sha256") == card.checkpoint_sha256]
+    if len(own) == len(card.results):
+        whose = "On recordings of a test part that training has not seen, in percent."
+    else:
+        whose = (
+            "By cross-validation, in percent: every fold is the test part of a model of its own, trained in the same "
+            "way without the fold's speakers."
+        )
+        if card.checkpoint_sha256:
+            which = f"the one of fold {own[0].get('fold')}" if own else "none of those"
+            whose += f" This model is {which}; what it has seen itself is listed below."
+    return "\n\n".join([whose, results_table(card.results), *calibration_error(trained, card.results)])
+
+
+def calibration_error(trained: TrainedModel, results: Iterable[dict]) -> list[str]:
+    """How far the probabilities of tested recordings are off, in a sentence; none where their logits are not kept."""
+    if trained.temperature is None or not all("utterances" in result for result in results):
+        return []
+    logits, labels = held_out_logits(results, trained.names["emotion"])
+    with_it, without = (expected_calibration_error(softmax(logits, t), labels) for t in (trained.temperature, 1.0))
+    return [
+        f"The expected calibration error of these answers ({BINS} bins) is {100 * with_it:.1f} % with the temperature "
+        f"of {trained.temperature:.2f} that is used here, {100 * without:.1f} % without."
+    ]
+
+
 def results_table(results: Iterable[dict]) -> str:
     """UAR, WAR and macro-F1 of test parts by fold (mean of its seeds), with mean and standard deviation over folds."""
     by_fold: dict[str, list[dict]] = {}
     for result in results:
         by_fold.setdefault(str(result.get("fold") or "–"), []).append(result)
-    if not by_fold:
-        return "Nothing was measured when this was exported."
-    rates = ("uar", "war", "macro_f1")
     rows = [
-        "On recordings of speakers that training has not seen, in percent.", "",
         "| fold | recordings | seeds | UAR | WAR | macro-F1 |", "|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     means = []
     for fold in sorted(by_fold, key=lambda fold: (len(fold), fold)):
         found = by_fold[fold]
-        means.append([float(np.mean([result[rate] for result in found])) for rate in rates])
+        means.append([float(np.mean([result[rate] for result in found])) for rate in RATES])
         figures = " | ".join(f"{value:.1f}" for value in means[-1])
         rows.append(f"| {fold} | {found[0]['n_utterances']} | {len(found)} | {figures} |")
     if len(means) > 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from . import frames
+from .arguments import check_device
 from .calibration import softmax
 from .chunks import Chunk, Chunking
 from .corpora.audio import BadRecording
@@ -103,11 +104,11 @@ class Recognizer:
         Args:
             path: a checkpoint of stage 1 or 3 (with the `calibration.json` beside it, if it has one), an exported
                 folder, or an exported `.onnx` file; the packaged model when left out.
-            device: `cpu` or `cuda`.
+            device: `cpu`, `cuda` or `cuda:N`.
             whole_seconds: recordings of up to this length are computed in one piece.
             options: `batch_seconds`.
         """
-        chunking = Chunking.of(whole_seconds)
+        chunking, device = Chunking.of(whole_seconds), check_device(device)
         options.setdefault("batch_seconds", BATCH_SECONDS[device.split(":")[0]])
         if path is None:
             if not PACKAGED.is_dir():

@@ -54,7 +54,7 @@ def test_a_folder_of_mixed_files(capsys, model, recordings, monkeypatch):
     assert [row.split()[1] for row in rows[1:]] == ["1.0", "2.0", "0.7"]
     assert "error: recordings/broken.wav cannot be read as audio" in err
     assert "short.wav has 160 samples (10 ms), fewer than one frame" in err
-    assert "2 of 5 recordings could not be used" in err and "1 files in the folders are no audio" in err
+    assert "2 of 5 recordings could not be used" in err and "not audio by their names: 1 " in err
     assert "not calibrated" in err
 
 

@@ -67,26 +67,18 @@ def run(args) -> int:
 
 def read_card(args):
     """The card's words and figures."""
-    import json
     from pathlib import Path
 
-    from ..errors import UserError
     from ..files import sha256
+    from ..fold_results import read_results
     from ..model_card import CardText
 
-    results = []
-    for path in args.results:
-        try:
-            result = json.loads(Path(path).read_text(encoding="utf-8"))
-            results.append({**result, **{key: float(result[key]) for key in ("uar", "war", "macro_f1")}})
-            int(result["n_utterances"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no finished result of an evaluation: {error!r}") from None
-    beside = Path(args.model).with_name("result.json")
-    if not results and beside.is_file() and Path(args.model).is_file():
-        result = json.loads(beside.read_text(encoding="utf-8"))
-        results = [result] if result.get("checkpoint_sha256") == sha256(args.model) else []
-    return CardText(args.title, args.about, args.licence, tuple(results))
+    model, beside = Path(args.model), Path(args.model).with_name("result.json")
+    own = sha256(model) if model.is_file() else None
+    results = read_results(args.results)
+    if not results and own and beside.is_file():
+        results = [result for result in read_results([beside]) if result.get("checkpoint_sha256") == own]
+    return CardText(args.title, args.about, args.licence, tuple(results), own)
 
 
 def write_onnx(trained, card, args) -> int:

@@ -59,10 +59,10 @@ def run(args) -> int:
         inputs = stack.enter_context(standard_input(inputs))
         stream = stack.enter_context(atomic_text(args.out)) if args.out else sys.stdout
         bad = answer_all(recognizer, inputs, stems, stream, windows, args)
-    if not recognizer.calibrated:
+    if not recognizer.calibrated and len(bad) < len(inputs):
         print("note: the probabilities are not calibrated (gmp-ser calibrate)", file=sys.stderr)
     if others:
-        print(f"{others} files in the folders are no audio by their names", file=sys.stderr)
+        print(f"not audio by their names: {others} other files in the folders", file=sys.stderr)
     for message in bad:
         print(f"error: {message}", file=sys.stderr)
     if bad:
