@@ -12,9 +12,8 @@ from .files import sha256
 from .labelled import LabelledSet, answer, map_classes
 from .machine import describe_machine, describe_versions
 from .page import Box, Bullets, Code, Details, Heading, Picture, Table, Text
-from .plots import OKABE_ITO, new_figure
 from .recognizer import Recognizer
-from .report.plots import speakers_figure
+from .report.plots import reliability_figure, speakers_figure
 
 MANY_SPEAKERS = 60
 
@@ -193,26 +192,6 @@ def speakers_blocks(result: dict) -> list:
     picture = Picture("speakers", speakers_figure(distinct, np.array(recalls), uars, names), "Recall of every speaker")
     head = ["speaker", "recordings", "UAR %", "WAR %", *(f"{name} %" for name in names)]
     return [Heading("Speakers"), picture, Details("The figures", [Table(head, rows)])]
-
-
-def reliability_figure(found: Reliability):
-    """Accuracy of the answers of each bin of confidence, with how many there are."""
-    figure = new_figure(3.4)
-    left, right = figure.subplots(1, 2)
-    middles, width = (found.edges[:-1] + found.edges[1:]) / 2, 100 * np.diff(found.edges)
-    used = found.n > 0
-    left.plot([0, 100], [0, 100], "--", color="#808080", lw=1.5, label="right as often as sure")
-    left.bar(100 * middles[used], 100 * found.accuracy[used], 0.9 * width[used], color=OKABE_ITO[5], label="right")
-    left.plot(
-        100 * found.confidence[used], 100 * found.accuracy[used], "o", color=OKABE_ITO[0], label="mean confidence"
-    )
-    left.set(xlabel="confidence (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 104))
-    left.legend(loc="upper left")
-    right.bar(100 * middles, found.n, 0.9 * width, color=OKABE_ITO[0])
-    right.set(xlabel="confidence (%)", ylabel="recordings", xlim=(0, 100))
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def _reliability(result: dict) -> Reliability:

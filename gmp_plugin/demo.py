@@ -57,11 +57,15 @@ class Gate:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for all that the page writes, gone at the end; gradio is told by its variables."""
-    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE")}
+    """A folder for all that the page writes, gone at the end; gradio is told by its variables, before its import."""
     with TemporaryDirectory(prefix="gmp-ser-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
-        os.environ["GRADIO_EXAMPLES_CACHE"] = str(Path(folder) / "examples_cache")
+        told = {
+            "GRADIO_TEMP_DIR": str(Path(folder) / "uploads"),
+            "GRADIO_EXAMPLES_CACHE": str(Path(folder) / "examples_cache"),
+            "GRADIO_ANALYTICS_ENABLED": "False",
+        }
+        before = {name: os.environ.get(name) for name in told}
+        os.environ.update(told)
         try:
             yield Path(folder)
         finally:
@@ -126,7 +130,6 @@ def describe(answer: Recognition, calibrated: bool) -> str:
 
 def build_page(recognizer: Recognizer, examples: list[Path], windows: Windows, max_seconds: float, title: str):
     """The page, as gradio's `Blocks`."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # or importing it would tell its authors
     gradio = need("gradio", "demo", "for the page")
 
     def answer(path):
@@ -171,11 +174,11 @@ def serve(
         port: the first free one from 7860 on when left out.
         examples: recordings to offer; computed voices when left out.
     """
-    need("gradio", "demo", "for the page")
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
     with temporary_folder() as folder:
+        need("gradio", "demo", "for the page")
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
         page = build_page(
             recognizer, write_examples(folder / "examples", examples), windows or Windows(), max_seconds, title
         )

@@ -19,9 +19,7 @@ from .files import atomic_path, atomic_text, refuse_existing, sha256
 from .hubert.checkpoint import HubertCheckpoint
 from .hubert.convert import write_huggingface
 from .model_card import CardText, model_card
-from .recognizer_model import TrainedModel
-
-logger = logging.getLogger(__name__)
+from .recognizer_model import TrainedModel, quiet
 
 AGREEMENT = 1e-4  # largest difference of a logit between ONNX and our model, on a scale of -30..30
 WHY = "to export to ONNX"
@@ -93,15 +91,11 @@ def quantize(path, out, force: bool = False) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     refuse_existing(out, force=force)
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)  # it advises a preprocessing that changes nothing here
-    try:
-        with atomic_path(out) as temporary:
-            quantize_dynamic(
-                path, temporary, op_types_to_quantize=["MatMul", "LSTM"], per_channel=True, weight_type=QuantType.QInt8
-            )
-    finally:
-        logging.root.setLevel(level)
+    # It advises a preprocessing that changes nothing here.
+    with atomic_path(out) as temporary, quiet(None, logging.ERROR):
+        quantize_dynamic(
+            path, temporary, op_types_to_quantize=["MatMul", "LSTM"], per_channel=True, weight_type=QuantType.QInt8
+        )
 
 
 def disagreement(model, engine) -> float:

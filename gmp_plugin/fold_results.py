@@ -1,10 +1,12 @@
 """`result.json` of folds' test parts, for what is said about a model that was trained like theirs."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .calibration import fit_temperature, softmax
 from .errors import UserError
 
 RATES = ("uar", "war", "macro_f1")
@@ -44,3 +46,32 @@ def held_out_logits(results: list[dict], names: list[str]) -> tuple[np.ndarray, 
         if result.get("seen"):
             raise UserError(f"{where} is of recordings that its model has seen; give those of test parts")
     return np.concatenate(logits), np.array(labels)
+
+
+@dataclass(frozen=True)
+class CrossCalibration:
+    """Answers of all folds with a temperature that their own recordings had no part in.
+
+    `temperatures` by fold, each fitted on the other folds; `probabilities` `(N, C)` with them, `plain` `(N, C)` without
+    any; `labels` `(N,)`.
+    """
+
+    temperatures: dict[str, float]
+    probabilities: np.ndarray
+    plain: np.ndarray
+    labels: np.ndarray
+
+
+def cross_calibrate(by_fold: dict[str, list[dict]], names: list[str]) -> CrossCalibration:
+    """From the results of at least two folds, with one or more seeds each."""
+    answers = {fold: held_out_logits(results, names) for fold, results in by_fold.items()}
+    temperatures = {}
+    for fold in answers:
+        others = [own for other, own in answers.items() if other != fold]
+        temperatures[fold] = fit_temperature(*(np.concatenate(parts) for parts in zip(*others, strict=True)))
+    return CrossCalibration(
+        temperatures,
+        np.concatenate([softmax(logits, temperatures[fold]) for fold, (logits, _) in answers.items()]),
+        np.concatenate([softmax(logits) for logits, _ in answers.values()]),
+        np.concatenate([labels for _, labels in answers.values()]),
+    )

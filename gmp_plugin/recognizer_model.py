@@ -1,5 +1,7 @@
 """A finished stage as plain torch: backbone, BiLSTM and heads, without fairseq's task."""
 
+import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,7 +90,8 @@ class TrainedModel:
     provenance: list = field(default_factory=list)
 
     def build(self) -> RecognizerModel:
-        model = RecognizerModel(self.hubert.build(), self.settings, self.names)
+        with quiet("fairseq.models.hubert.hubert"):  # it prints its configuration
+            model = RecognizerModel(self.hubert.build(), self.settings, self.names)
         try:
             model.pooling.load_state_dict(_part(self.tensors, "pooling."))
             model.heads.load_state_dict({k: v for k, v in self.tensors.items() if not k.startswith("pooling.")})
@@ -119,6 +122,18 @@ def read_stage(path) -> TrainedModel:
         str(path), load_hubert(path), settings, tensors, names, _temperature_beside(path),
         task_state.get("provenance", []),
     )  # fmt: skip
+
+
+@contextmanager
+def quiet(name: str | None, least: int = logging.WARNING):
+    """No message of that logger (None: the root) below a level."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(least)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _temperature_beside(checkpoint) -> float | None:

@@ -47,10 +47,10 @@ def served(tmp_path_factory):
     env["MPLCONFIGDIR"] = str(folder / "matplotlib")
     command = [sys.executable, "-m", "gmp_plugin.cli", "demo", "--model", model, "--port", str(free_port()),
                "--max-seconds", str(MAX_SECONDS), "--max-megabytes", str(MAX_MEGABYTES)]  # fmt: skip
+    before = set(folder.rglob("*"))
     process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
     address = process.stdout.readline().split(" ")[0]
     assert address.startswith("http://127.0.0.1:"), address
-    before = {path for path in folder.rglob("*") if "gmp-ser-demo-" not in str(path)}
     yield address, folder
     process.terminate()
     assert process.wait(30) == 0
