@@ -10,9 +10,9 @@ from . import frames
 from .calibration import RANGE
 from .errors import UserError
 from .hubert.checkpoint import load_hubert
+from .hubert.shipped import FINISHED as RECOGNIZER
 from .recognizer_model import HEAD_SETTINGS, TrainedModel
 
-RECOGNIZER = "recognizer.json"
 HEAD = "head.safetensors"
 VERSION = 1
 

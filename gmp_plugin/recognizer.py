@@ -13,11 +13,12 @@ from .chunks import Chunk, Chunking
 from .corpora.audio import BadRecording
 from .errors import UserError
 from .exported import read_folder
+from .hubert.shipped import FOLDER
 from .recognizer_model import read_stage
 from .recording import Meter, Recording
 from .timeline import Envelope, Timeline, WindowedMean, Windows, bin_edges
 
-PACKAGED = Path(__file__).parent / "weights" / "recognizer"
+PACKAGED = FOLDER / "recognizer"
 BATCH_SECONDS = {"cpu": 20.0, "cuda": 120.0}  # more costs memory, and is no faster
 
 

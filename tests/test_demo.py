@@ -61,7 +61,7 @@ def served(tmp_path_factory):
 
 def get(address, path, host=None):
     """Status and content; the path as it stands, dots and all."""
-    connection = http.client.HTTPConnection(urlparse(address).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlparse(address).netloc, timeout=300)
     connection.request("GET", path, headers={"Host": host} if host else {})
     response = connection.getresponse()
     return response.status, response.read()
@@ -93,7 +93,7 @@ def test_a_path_instead_of_an_upload_is_refused(served):
     for place in ("/etc/passwd", str(folder / "secret.wav"), "http://127.0.0.1:1/a.wav"):
         data = {"path": place, "meta": {"_type": "gradio.FileData"}}
         for number in range(len(config["dependencies"])):
-            connection = http.client.HTTPConnection(urlparse(address).netloc, timeout=20)
+            connection = http.client.HTTPConnection(urlparse(address).netloc, timeout=300)
             body = json.dumps({"data": [data], "fn_index": number, "session_hash": "abc", "trigger_id": 1})
             connection.request("POST", "/gradio_api/queue/join", body, {"Content-Type": "application/json"})
             content = connection.getresponse().read()
