@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import SHARED_CORPORA
+from conftest import REPO, SHARED_CORPORA
 from serving import NAMES, STAGE1, STAGE3, save_stage, voice
 
 from gmp_plugin import provenance
@@ -212,7 +212,7 @@ def test_the_snippet_of_the_card_needs_onnxruntime_and_soundfile_alone(tmp_path)
     assert code == 0
     text = (tmp_path / "a.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert block == snippet("a.onnx")
+    assert block == snippet("a.onnx") and snippet("emotion.onnx") in (REPO / "README.md").read_text()
     blocked = "import sys; sys.modules.update(torch=None, gmp_plugin=None, scipy=None, onnx=None)\n"
     done = subprocess.run([sys.executable, "-c", blocked + block], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
