@@ -36,7 +36,21 @@ setup(
         "safetensors",
         "snakemake>=8",
     ],
+    entry_points={"console_scripts": ["gmp-ser=gmp_plugin.cli:main"]},
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "transformers", "faiss-cpu", "ruff"],
+        "onnx": ["onnx", "onnxruntime"],
+        "demo": ["gradio>=6.31,<7"],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "transformers",
+            "faiss-cpu",
+            "ruff",
+            "onnx",
+            "onnxruntime",
+            "gradio>=6.31,<7",
+            "playwright",
+        ],
     },
 )

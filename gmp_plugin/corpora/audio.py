@@ -11,6 +11,7 @@ import soundfile
 from .. import frames
 from ..errors import UserError
 from ..files import atomic_path
+from ..resampling import resample
 
 SUFFIXES = (".wav", ".flac")
 # Some writers put the size of the whole file into the data chunk: a header's length too much.
@@ -78,7 +79,7 @@ def prepare_audio(root, rel_path, cache_dir) -> tuple[Path, int]:
     stamp = hashlib.sha256(os.fsencode(f"{source} {stat.st_size} {stat.st_mtime_ns}")).hexdigest()
     length = _cached_length(cached, stamp)
     if length is None:
-        samples = _resample(_decode(source, info), info.samplerate, source)
+        samples = resample(_decode(source, info), info.samplerate, source)
         _check_length(source, len(samples))
         with atomic_path(cached) as temporary:
             options = {"samplerate": frames.SAMPLE_RATE, "channels": 1, "subtype": "PCM_16", "format": "FLAC"}
@@ -116,11 +117,21 @@ def _info(source: Path):
         ) from None
     if info.frames == 0:
         raise BadRecording(f"{source} is empty (0 samples); copy it again, or leave it out with --skip-bad")
-    # libsndfile trims the length of a WAV file to what is there and notes it in its log alone.
-    for promised, there in re.findall(r"^data *: (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE):
-        if int(there) + WAV_SIZE_TOLERANCE < int(promised) < WAV_SIZE_UNKNOWN:
-            _raise_cut_off(source, f"{there} of {promised} bytes are there")
+    missing = missing_bytes(info.extra_info)
+    if missing:
+        _raise_cut_off(source, missing)
     return info
+
+
+def missing_bytes(extra_info: str) -> str | None:
+    """What a WAV file promises and lacks, in words; None if it is whole, by libsndfile's log of its header.
+
+    libsndfile trims the length to what is there, and notes it in that log alone.
+    """
+    for promised, there in re.findall(r"^data *: (\d+) \(should be (\d+)\)", extra_info, re.MULTILINE):
+        if int(there) + WAV_SIZE_TOLERANCE < int(promised) < WAV_SIZE_UNKNOWN:
+            return f"{there} of {promised} bytes are there"
+    return None
 
 
 def _decode(source: Path, info) -> np.ndarray:
@@ -166,20 +177,3 @@ def _cached_length(cached: Path, stamp: str) -> int | None:
             return stream.frames if stream.comment == stamp else None
     except soundfile.LibsndfileError:
         return None
-
-
-def _resample(samples: np.ndarray, rate: int, source) -> np.ndarray:
-    """`(N,)` at `rate` to `(N * 16000 / rate,)` at 16 kHz."""
-    if rate == frames.SAMPLE_RATE:
-        return samples
-    try:
-        import torch
-        from torchaudio.functional import resample
-    except (ImportError, OSError) as error:
-        # The package index's torchaudio is built against CUDA and needs its libraries to load.
-        raise UserError(
-            f"{source} has {rate} Hz and must be resampled to {frames.SAMPLE_RATE} Hz, but torchaudio does not load "
-            f"({error}). The package index's torchaudio loads only beside a CUDA build of torch (which runs on a CPU "
-            "too): install both from there, as make setup does; or convert the recordings to 16 kHz mono yourself"
-        ) from None
-    return resample(torch.from_numpy(samples), rate, frames.SAMPLE_RATE).numpy()

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights"  # a folder in Hugging Face layout for each name
+FINISHED = "recognizer.json"  # in a folder that is no backbone to start from, but the recogniser that is shipped
 
 
 def shipped_names() -> list[str]:
     folders = FOLDER.iterdir() if FOLDER.is_dir() else []
-    return sorted(path.name for path in folders if (path / "config.json").is_file())
+    return sorted(p.name for p in folders if (p / "config.json").is_file() and not (p / FINISHED).is_file())
 
 
 def resolve_checkpoint(checkpoint):

@@ -27,12 +27,15 @@ class BiLSTMPooling(nn.Module):
 
     def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
         """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, 2 * hidden_dim)`."""
+        return masked_mean(self.frames(x, n_frames), n_frames)
+
+    def frames(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """What is pooled: the BiLSTM's output `(B, T, 2 * hidden_dim)`; padded frames hold anything."""
         # Either way the backward direction starts at each utterance's own last frame.
         if x.device.type == "cpu":
-            return masked_mean(self._by_direction(x, n_frames), n_frames)
+            return self._by_direction(x, n_frames)
         packed = pack_padded_sequence(x, n_frames.cpu(), batch_first=True, enforce_sorted=False)
-        frames, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        return masked_mean(frames, n_frames)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
 
     def _by_direction(self, x: Tensor, n_frames: Tensor) -> Tensor:
         """What the LSTM gives for packed utterances, `(B, T, 2 * hidden_dim)`, one direction at a time.

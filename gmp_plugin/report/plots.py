@@ -6,6 +6,7 @@ from itertools import cycle
 
 import numpy as np
 
+from ..calibration import Reliability
 from ..plots import MARKERS, OKABE_ITO, colours, new_figure
 from .learning_curves import PANELS, Curve, mean_curve
 
@@ -117,6 +118,25 @@ def speakers_figure(speakers: list[str], recalls: np.ndarray, uars: list[float],
     axes.set_xticklabels(speakers, rotation=0 if len(speakers) <= 14 else 60)
     _frame(axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(classes) + 1)
+    return figure
+
+
+def reliability_figure(found: Reliability):
+    """Accuracy of the answers of each bin of confidence, with how many there are."""
+    figure = new_figure(3.4)
+    left, right = figure.subplots(1, 2)
+    middles, width = (found.edges[:-1] + found.edges[1:]) / 2, 100 * np.diff(found.edges)
+    used = found.n > 0
+    left.plot([0, 100], [0, 100], "--", color="#808080", lw=1.5, label="right as often as sure")
+    left.bar(100 * middles[used], 100 * found.accuracy[used], 0.9 * width[used], color=OKABE_ITO[5], label="right")
+    left.plot(
+        100 * found.confidence[used], 100 * found.accuracy[used], "o", color=OKABE_ITO[0], label="mean confidence"
+    )
+    left.set(xlabel="confidence (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 104))
+    left.legend(loc="upper left")
+    right.bar(100 * middles, found.n, 0.9 * width, color=OKABE_ITO[0])
+    right.set(xlabel="confidence (%)", ylabel="recordings", xlim=(0, 100))
+    _frame(left), _frame(right)
     return figure
 
 

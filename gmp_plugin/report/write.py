@@ -8,6 +8,7 @@ from ..files import atomic_text
 from ..page import html_page, markdown_page
 from . import sections
 from .analysis import Analysis, analyse
+from .calibration import calibration_section
 from .results import RATES, ExperimentResults
 
 FILES = ("report.html", "report.md", "report.csv", "summary.json")
@@ -29,6 +30,7 @@ def write_report(experiment: ExperimentResults, out, allow_partial: bool = False
         *sections.runs_section(experiment),
         *sections.confusion_section(experiment, found),
         *sections.speakers_section(experiment, found),
+        *calibration_section(experiment, found),
         *sections.curves_section(experiment),
         *sections.labels_section(experiment),
         *sections.embeddings_section(experiment),

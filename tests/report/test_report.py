@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import tool
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 from torch.utils.tensorboard import SummaryWriter
 
 from gmp_plugin import metrics
@@ -155,6 +157,30 @@ def test_confusion_gender_and_speakers(folder):
     assert men == ["The method", "male", "4", "62.5", "62.5", "25.0", "100.0"]
     assert lines(text, "B")[0] == ["B", "male", "2", "75.0", "75.0", "50.0", "100.0"]
     assert lines(text, "C")[0] == ["C", "female", "2", "75.0", "75.0", "75.0", "–"]
+
+
+def test_calibration_is_by_temperatures_that_the_folds_own_answers_had_no_part_in(folder):
+    """Temperatures by scipy, errors by hand in a loop over bins."""
+    row = lines(report(folder).split("Are the probabilities right?")[1], "The method")[0]
+    answers = {}
+    for fold in ("1", "2"):
+        for seed in (1, 2):
+            for u in json.loads(at(folder, fold=fold, seed=seed).read_text())["utterances"]:
+                answers.setdefault(fold, []).append((np.array(u["logits"], float), CLASSES.index(u["truth"])))
+
+    def loss(temperature, fold):
+        return -sum(log_softmax(z / temperature)[y] for z, y in answers[fold])
+
+    how = {"method": "bounded", "bounds": (0.05, 100), "options": {"xatol": 1e-6}}
+    fitted = {fold: minimize_scalar(loss, args=(other,), **how).x for fold, other in (("1", "2"), ("2", "1"))}
+    assert [float(t) for t in row[3].split(" to ")] == pytest.approx(sorted(fitted.values()), abs=0.006)
+    for column, temperature in ((1, {"1": 1, "2": 1}), (2, fitted)):
+        sure = [(softmax(z / temperature[f]).max(), z.argmax() == y) for f, pairs in answers.items() for z, y in pairs]
+        error = 0
+        for k in range(15):
+            inside = [(p, hit) for p, hit in sure if k / 15 < p <= (k + 1) / 15]
+            error += abs(sum(hit - p for p, hit in inside)) / len(sure)
+        assert float(row[column]) == pytest.approx(100 * error, abs=0.06)
 
 
 def test_csv_has_a_line_for_each_row_fold_and_seed(folder):

@@ -1,0 +1,45 @@
+"""What an export costs: other forms of a model beside it, on the same recordings."""
+
+from pathlib import Path
+
+import numpy as np
+
+from . import metrics
+from .calibration import expected_calibration_error, softmax
+from .labelled import LabelledSet, answer, map_classes
+from .recognizer import Recognizer
+
+
+def cost_table(models: dict[str, str], labelled_path, device: str = "cpu") -> list[str]:
+    """Lines of a Markdown table: size, UAR, WAR, calibration error, and how far each is from the first.
+
+    Args:
+        models: title -> path, the first being what the others are compared with.
+        labelled_path: recordings with emotions; those of other classes are left out.
+    """
+    labelled, rows, first = LabelledSet.read(labelled_path), [], None
+    for title, path in models.items():
+        recognizer = Recognizer.load(path, device)
+        classes = map_classes(labelled.emotions, recognizer.names, {})
+        found = answer(recognizer, labelled, np.flatnonzero(classes.numbers >= 0))
+        truth = classes.numbers[found.indices]
+        counts = metrics.confusion_counts(truth, found.logits.argmax(1), len(recognizer.names))
+        ece = expected_calibration_error(softmax(found.logits, recognizer.temperature), truth)
+        first = found.logits if first is None else first
+        changed = int((found.logits.argmax(1) != first.argmax(1)).sum())
+        rates = [f"{100 * rate:.1f}" for rate in (metrics.uar(counts), metrics.war(counts), ece)]
+        distance = f"{np.abs(found.logits - first).max():.1e}"
+        rows.append(f"| {' | '.join([title, f'{_megabytes(path):.1f} MB', *rates, str(changed), distance])} |")
+    return [
+        f"On {len(truth)} recordings ({Path(labelled_path).name}), rates in percent:",
+        "",
+        "| | size | UAR | WAR | calibration error | decisions changed | largest difference of a logit |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+        *rows,
+    ]
+
+
+def _megabytes(path) -> float:
+    path = Path(path)
+    files = [path] if path.is_file() else list(path.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in files) / 1e6

@@ -1,0 +1,71 @@
+"""An exported ONNX model in the place of `RecognizerModel`."""
+
+import base64
+import json
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from . import frames
+from .errors import UserError
+from .exported import check
+from .extras import need
+from .recognizer_model import Heads
+
+METADATA, HEAD = "gmp_plugin", "gmp_plugin_head"  # keys: what `exported.describe` gives; the head's safetensors, base64
+
+
+class OnnxEngine:
+    """Frames by onnxruntime. The heads, which any window of frames may need, come out of the file's metadata.
+
+    Attributes:
+        names, temperature: as `TrainedModel` has them.
+        content: the whole description in the file.
+    """
+
+    def __init__(self, session, content: dict, heads: Heads):
+        self.session, self.content, self.heads = session, content, heads
+        self.names, self.temperature = content["classes"], content["temperature"]
+
+    @classmethod
+    def load(cls, path, device: str = "cpu") -> "OnnxEngine":
+        """`UserError` for a file that is missing, damaged, or not ours."""
+        onnxruntime = need("onnxruntime", "onnx", "to run an exported .onnx model")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        wanted = ["CUDAExecutionProvider"] * device.startswith("cuda") + ["CPUExecutionProvider"]
+        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+        try:
+            with open(path, "rb"):
+                pass
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # onnxruntime's exceptions have no common class
+            raise UserError(f"{path} cannot be loaded as an ONNX model: {str(error).splitlines()[0]}") from None
+        metadata = session.get_modelmeta().custom_metadata_map
+        try:
+            content = check(json.loads(metadata[METADATA]), path)
+            tensors = safetensors.torch.load(base64.b64decode(metadata[HEAD]))
+            heads = Heads(content["head"], content["classes"])
+            heads.load_state_dict(tensors)
+        except (KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path} is no model of gmp-ser export ({error!r})") from None
+        return cls(session, content, heads.eval())
+
+    def frames(self, waves: list[np.ndarray]) -> list[np.ndarray]:
+        """As `RecognizerModel.frames`."""
+        n_samples = np.array([len(wave) for wave in waves], dtype=np.int64)
+        audio = np.zeros((len(waves), n_samples.max()), dtype=np.float32)
+        for row, wave in zip(audio, waves, strict=True):
+            row[: len(wave)] = wave
+        (x,) = self.session.run(["frames"], {"audio": audio, "n_samples": n_samples})
+        return [row[:n] for row, n in zip(x, frames.n_frames(n_samples).tolist(), strict=True)]
+
+    @torch.inference_mode()
+    def logits(self, pooled: np.ndarray) -> dict[str, np.ndarray]:
+        """As `RecognizerModel.logits`."""
+        x = torch.from_numpy(np.asarray(pooled, dtype=np.float32))
+        return {kind: logits.numpy() for kind, logits in self.heads(x).items()}
