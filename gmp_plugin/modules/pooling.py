@@ -4,6 +4,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from . import at_least_float32
+
+POOLINGS = ("bilstm", "attention", "mean")
+
+
+def make_pooling(kind: str, input_dim: int, hidden_dim: int = 256, num_layers: int = 1) -> nn.Module:
+    """One of `POOLINGS`; `hidden_dim` and `num_layers` are the BiLSTM's."""
+    if kind == "bilstm":
+        return BiLSTMPooling(input_dim, hidden_dim, num_layers)
+    return AttentionPooling(input_dim) if kind == "attention" else MeanPooling(input_dim)
+
 
 def masked_mean(x: Tensor, n_frames: Tensor) -> Tensor:
     """Mean over the first `n_frames[b]` frames of each row: `(B, T, D)`, `(B,)` -> `(B, D)`."""
@@ -54,3 +65,41 @@ class BiLSTMPooling(nn.Module):
         for layer in range(self.lstm.num_layers):
             x = torch.cat([run(x, f"_l{layer}"), mirror(run(mirror(x), f"_l{layer}_reverse"))], 2)
         return x
+
+
+class AttentionPooling(nn.Module):
+    """Mean over the frames, weighted by a softmax over time of tanh(h w) (FLESA, Li et al. 2024).
+
+    w begins at zero, where it is the plain mean.
+
+    Args:
+        input_dim: D, size of a frame and of the pooled vector.
+    """
+
+    def __init__(self, input_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(input_dim))
+        self.output_dim = input_dim
+
+    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, D)`."""
+        scores = at_least_float32(torch.tanh(x @ self.weight.to(x.dtype)))
+        padded = torch.arange(x.size(1), device=x.device) >= n_frames[:, None]
+        attention = scores.masked_fill(padded, -torch.inf).softmax(1).to(x.dtype)
+        return (attention[:, :, None] * x).sum(1)
+
+
+class MeanPooling(nn.Module):
+    """Mean over the frames themselves.
+
+    Args:
+        input_dim: D, size of a frame and of the pooled vector.
+    """
+
+    def __init__(self, input_dim: int):
+        super().__init__()
+        self.output_dim = input_dim
+
+    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, D)`."""
+        return masked_mean(x, n_frames)
