@@ -37,6 +37,7 @@ setup(
         "snakemake>=8",
     ],
     extras_require={
+        "text": ["transformers"],  # GEmo-CLAP's text encoder
         "test": ["pytest", "pytest-xdist", "hypothesis", "transformers", "faiss-cpu", "ruff"],
     },
 )
