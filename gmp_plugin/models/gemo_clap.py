@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ..errors import UserError
-from ..modules.contrastive import ContrastiveHead
+from ..modules.contrastive import ContrastiveHead, PromptHead
 from ..modules.pooling import POOLINGS
 from ..text_encoder import TextEncoder
 from .stage_model import UtteranceModel, UtteranceModelConfig
@@ -66,6 +66,11 @@ class GEmoClapModel(UtteranceModel):
     def class_embeddings(self) -> Tensor:
         """Of the prompts, each of length 1: `(C, projection_dim)`."""
         return self.text_head(self.text(self.prompts))
+
+    @torch.no_grad()
+    def prompt_head(self) -> PromptHead:
+        """What recognises the present classes from pooled vectors, without the text encoder."""
+        return PromptHead(self.emotion_head, self.class_embeddings())
 
     def forward(self, source, n_samples=None, ids=None) -> dict:
         """Audio `(B, N)` -> logits `emotion` `(B, C)`, which are scaled cosines; the recordings' `embedding`

@@ -37,6 +37,25 @@ class ContrastiveHead(nn.Module):
         return F.normalize(at_least_float32(self.output(F.relu(self.projection(x)))), dim=-1)
 
 
+class PromptHead(nn.Module):
+    """A trained audio side with the embeddings of the classes' prompts: recognition without a text encoder.
+
+    Args:
+        audio: the trained `ContrastiveHead`.
+        classes: embeddings of the prompts, `(C, E)`, each of length 1.
+    """
+
+    def __init__(self, audio: ContrastiveHead, classes: Tensor):
+        super().__init__()
+        self.audio = audio
+        self.register_buffer("classes", classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled vectors `(B, input_dim)` -> embeddings `(B, E)` and logits, the scaled cosines, `(B, C)`."""
+        embedding = self.audio(x)
+        return embedding, self.audio.temperature() * embedding @ self.classes.T
+
+
 class LearnedTemperature(nn.Module):
     """The factor exp(tau) of the cosines; tau is learned, and put back wherever it leaves the range of the factor."""
 

@@ -9,7 +9,7 @@ from . import at_least_float32
 POOLINGS = ("bilstm", "attention", "mean")
 
 
-def make_pooling(kind: str, input_dim: int, hidden_dim: int = 256, num_layers: int = 1) -> nn.Module:
+def make_pooling(kind: str, input_dim: int, hidden_dim: int = 256, num_layers: int = 1) -> "Pooling":
     """One of `POOLINGS`; `hidden_dim` and `num_layers` are the BiLSTM's."""
     if kind == "bilstm":
         return BiLSTMPooling(input_dim, hidden_dim, num_layers)
@@ -22,7 +22,28 @@ def masked_mean(x: Tensor, n_frames: Tensor) -> Tensor:
     return (x * valid[:, :, None].to(x.dtype)).sum(1) / n_frames[:, None].to(x.dtype)
 
 
-class BiLSTMPooling(nn.Module):
+class Pooling(nn.Module):
+    """A mean over time between two functions, so that any window of an utterance can be pooled after `frames`.
+
+    `output_dim` is the size of the pooled vector.
+    """
+
+    output_dim: int
+
+    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, output_dim)`."""
+        return self.finish(masked_mean(self.frames(x, n_frames), n_frames))
+
+    def frames(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """What the mean is taken of, `(B, T, F)`; padded frames hold anything."""
+        return x
+
+    def finish(self, mean: Tensor) -> Tensor:
+        """Means `(..., F)` -> pooled vectors `(..., output_dim)`."""
+        return mean
+
+
+class BiLSTMPooling(Pooling):
     """Bidirectional LSTM over the frames, then the mean over time (paper, section 3.1 and Fig. 1).
 
     Args:
@@ -36,14 +57,12 @@ class BiLSTMPooling(nn.Module):
         self.lstm = nn.LSTM(input_dim, hidden_dim, num_layers, batch_first=True, bidirectional=True)
         self.output_dim = 2 * hidden_dim
 
-    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
-        """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, 2 * hidden_dim)`."""
+    def frames(self, x: Tensor, n_frames: Tensor) -> Tensor:
         # Either way the backward direction starts at each utterance's own last frame.
         if x.device.type == "cpu":
-            return masked_mean(self._by_direction(x, n_frames), n_frames)
+            return self._by_direction(x, n_frames)
         packed = pack_padded_sequence(x, n_frames.cpu(), batch_first=True, enforce_sorted=False)
-        frames, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        return masked_mean(frames, n_frames)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
 
     def _by_direction(self, x: Tensor, n_frames: Tensor) -> Tensor:
         """What the LSTM gives for packed utterances, `(B, T, 2 * hidden_dim)`, one direction at a time.
@@ -67,7 +86,7 @@ class BiLSTMPooling(nn.Module):
         return x
 
 
-class AttentionPooling(nn.Module):
+class AttentionPooling(Pooling):
     """Mean over the frames, weighted by a softmax over time of tanh(h w) (FLESA, Li et al. 2024).
 
     w begins at zero, where it is the plain mean.
@@ -81,15 +100,17 @@ class AttentionPooling(nn.Module):
         self.weight = nn.Parameter(torch.zeros(input_dim))
         self.output_dim = input_dim
 
-    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
-        """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, D)`."""
-        scores = at_least_float32(torch.tanh(x @ self.weight.to(x.dtype)))
-        padded = torch.arange(x.size(1), device=x.device) >= n_frames[:, None]
-        attention = scores.masked_fill(padded, -torch.inf).softmax(1).to(x.dtype)
-        return (attention[:, :, None] * x).sum(1)
+    def frames(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """Frames times their weights, and the weights: `(B, T, D + 1)`."""
+        x = at_least_float32(x)
+        weights = torch.tanh(x @ at_least_float32(self.weight)).exp()[:, :, None]  # of 1/e to e: no need of a maximum
+        return torch.cat([weights * x, weights], 2)
+
+    def finish(self, mean: Tensor) -> Tensor:
+        return (mean[..., :-1] / mean[..., -1:]).to(self.weight.dtype)
 
 
-class MeanPooling(nn.Module):
+class MeanPooling(Pooling):
     """Mean over the frames themselves.
 
     Args:
@@ -99,7 +120,3 @@ class MeanPooling(nn.Module):
     def __init__(self, input_dim: int):
         super().__init__()
         self.output_dim = input_dim
-
-    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
-        """`(B, T, D)` with `n_frames` `(B,)` valid frames each -> `(B, D)`."""
-        return masked_mean(x, n_frames)

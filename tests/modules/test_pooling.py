@@ -44,6 +44,20 @@ def test_attention_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", POOLINGS)
+def test_a_window_is_pooled_from_an_utterances_frames(kind):
+    """By the same weights as if there were no other frames; the BiLSTM alone looks beyond the window."""
+    torch.manual_seed(0)
+    pooling = make_pooling(kind, 3, 4)
+    for parameter in pooling.parameters():
+        torch.nn.init.normal_(parameter)
+    x, n = torch.randn(1, 9, 3), torch.tensor([9])
+    frames = pooling.frames(x, n)
+    torch.testing.assert_close(pooling.finish(frames.mean(1)), pooling(x, n))
+    if kind != "bilstm":
+        torch.testing.assert_close(pooling.finish(frames[:, 2:6].mean(1)), pooling(x[:, 2:6], torch.tensor([4])))
+
+
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_the_bilstm_is_torchs_on_packed_utterances_with_its_gradients(num_layers):
     torch.manual_seed(0)

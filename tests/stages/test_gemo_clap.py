@@ -138,6 +138,9 @@ def test_recognition_is_by_the_cosine_to_the_prompts(fold):
         text = model.text_head.output(model.text_head.projection(model.text(tokens)).relu())
     cosines = F.cosine_similarity(audio[:, None], text[None], dim=-1)
     torch.testing.assert_close(output["emotion"], cosines / 0.07)
+    embedding, logits = model.prompt_head()(pooled)
+    torch.testing.assert_close(logits, output["emotion"])
+    torch.testing.assert_close(embedding, output["embedding"])
 
 
 def test_every_trainable_parameter_gets_a_gradient_and_a_batch_left_out_gives_none(fold):
