@@ -57,7 +57,10 @@ class PromptHead(nn.Module):
 
 
 class LearnedTemperature(nn.Module):
-    """The factor exp(tau) of the cosines; tau is learned, and put back wherever it leaves the range of the factor."""
+    """The factor exp(tau) of the cosines; tau is learned, and put back wherever it leaves the range of the factor.
+
+    In half precision fairseq trains a float32 copy of tau, which may stay outside for a while; the factor does not.
+    """
 
     def __init__(self, start: float = 1 / 0.07, lowest: float = 1.0, highest: float = 100.0):
         super().__init__()

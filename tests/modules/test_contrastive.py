@@ -8,7 +8,6 @@ from gmp_plugin.modules.contrastive import (
     ContrastiveHead,
     LearnedTemperature,
     agreement,
-    divergence,
     gemo_clap_loss,
     target_distribution,
 )
@@ -77,12 +76,18 @@ def test_targets_by_hand():
     np.testing.assert_allclose(target_distribution(matrix, "l1").numpy(), [[0, 1, 0, 0], [0.4, 0.1, 0, 0.5]])
 
 
+@pytest.mark.parametrize("variant, alpha", [("sl", 0.8), ("sl", 1.0), ("ml", 1.0)])
 @pytest.mark.parametrize("norm", ["softmax", "l1"])
-def test_the_loss_is_0_at_its_own_target(norm):
-    emotion = torch.tensor(EMOTION)
-    target = target_distribution(agreement(emotion, emotion).double(), norm)
-    assert divergence(target.log().clamp(min=-1e4), target).item() == pytest.approx(0, abs=1e-12)
-    assert divergence(target.roll(1, 1).log().clamp(min=-1e4), target) > 0.1
+def test_the_loss_is_0_at_its_own_target(norm, variant, alpha):
+    """With logits whose softmax is the target, and with no gradient there; ML has one target only where alpha is 1."""
+    emotion, gender = (agreement(labels, labels).double() for labels in map(torch.tensor, (EMOTION, GENDER)))
+    target = target_distribution(alpha * emotion + (1 - alpha) * gender, norm)
+    logits = target.log().clamp(min=-1e4).requires_grad_()
+    loss = gemo_clap_loss(logits, logits + 3, emotion, gender, variant, alpha, norm)
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    loss.backward()
+    assert logits.grad.abs().max() < 1e-12
+    assert gemo_clap_loss(logits, logits.roll(1, 1), emotion, gender, variant, alpha, norm) > 0.1
 
 
 def test_the_temperature_starts_at_its_factor_and_stays_in_its_range():
