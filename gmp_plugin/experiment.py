@@ -119,12 +119,13 @@ def _with_sources(tables: dict, path) -> dict:
     """The same rows, with the rows themselves where `labels` names them."""
     rows = {name: row for table in tables.values() for name, row in table.items()}
 
-    def resolve(row: Row) -> Row:
+    def resolve(row: Row, above: tuple[str, ...] = ()) -> Row:
         if row.labels in ("stage1", "original", None):
             return row
-        if row.labels not in rows or row.labels == row.name:
+        above += (row.name,)
+        if row.labels not in rows or row.labels in above:
             raise UserError(f"{path}, row {row.name}: labels={row.labels}: expected stage1, original or another row")
-        return replace(row, labels=resolve(rows[row.labels]))
+        return replace(row, labels=resolve(rows[row.labels], above))
 
     return {table: {name: resolve(row) for name, row in content.items()} for table, content in tables.items()}
 

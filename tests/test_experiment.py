@@ -89,6 +89,7 @@ def test_gemo_clap_is_one_stage():
     [
         ("labels: stage4", "row x: labels=stage4: expected stage1, original or another row"),
         ("labels: x", "row x: labels=x: expected stage1, original or another row"),
+        ("labels: y}, y: {title: y, labels: x", "row y: labels=x: expected stage1, original or another row"),
         ("stage5: y", "row x: .*stage5"),
         ("stage2: [masked, all_frames]", "row x, stage2: expected a configuration and a fragment at most"),
     ],
@@ -104,6 +105,7 @@ def test_every_configuration_and_fragment_is_there():
         for stage in ("stage1", "stage2", "stage3"):
             whole, fragment = row.config(stage)
             assert whole is None or (CONFIGS / f"{whole}.yaml").is_file()
+            assert (CONFIGS / "nano" / f"{(whole or stage).replace('/', '_')}.yaml").is_file()
             assert fragment is None or (CONFIGS / "ablation" / f"{fragment}.yaml").is_file()
 
 
