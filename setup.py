@@ -40,6 +40,7 @@ setup(
     extras_require={
         "onnx": ["onnx", "onnxruntime"],
         "demo": ["gradio>=6.31,<7"],
+        "text": ["transformers"],  # GEmo-CLAP's text encoder
         "test": [
             "pytest",
             "pytest-xdist",

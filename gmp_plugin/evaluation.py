@@ -16,13 +16,14 @@ from .errors import UserError
 from .files import sha256
 from .hubert.checkpoint import read_checkpoint
 from .machine import describe_machine, describe_versions
-from .manifest import Manifest, read_utterance_labels
+from .manifest import Manifest, read_dictionary, read_utterance_labels
+from .text_encoder import prompt_texts
 from .training_config import fingerprint, training_config
 
 
 @dataclass
 class EmotionClassifier:
-    """A checkpoint of stage 1 or 3, ready to classify.
+    """A checkpoint of stage 1 or 3 or of GEmo-CLAP, ready to classify.
 
     `names[c]` is the name of class c, `config` the `training_config`, `seed` its seed, `provenance` what
     the weights have seen.
@@ -41,11 +42,20 @@ class EmotionClassifier:
         state = read_checkpoint(path)
         names = state.get("task_state", {}).get("emotion")
         if not names or not any(key.startswith("emotion_head.") for key in state["model"]):
-            raise UserError(f"checkpoint {path} has no emotion head; expected one of stage 1 or 3")
+            raise UserError(f"checkpoint {path} has no emotion head; expected one of stage 1 or 3, or of gemo_clap")
         (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
         records = state["task_state"].get("provenance", [])
         config, seed = training_config(state["cfg"]), state["cfg"]["common"]["seed"]
         return cls(model.to(device).eval(), names, config, seed, records, str(path))
+
+    def for_classes(self, names: list[str]) -> "EmotionClassifier":
+        """Itself, now for other classes, which it knows by their prompts alone (GEmo-CLAP); `UserError` for others."""
+        if not hasattr(self.model, "use_prompts"):
+            raise UserError(f"{self.path} was not trained with prompts; --zero-shot is for checkpoints of gemo_clap")
+        task = self.config["task"]
+        self.model.use_prompts(prompt_texts(names, task["prompt"], task.get("prompts")))
+        self.names = names
+        return self
 
     @torch.inference_mode()
     def outputs(self, manifest: Manifest, batch_seconds: float = 60.0) -> dict[str, np.ndarray]:
@@ -68,12 +78,15 @@ class EmotionClassifier:
         }
 
 
-def evaluate(checkpoint, manifest_path, device: str = "cpu", allow_seen: bool = False) -> tuple[dict, np.ndarray]:
+def evaluate(
+    checkpoint, manifest_path, device: str = "cpu", allow_seen: bool = False, zero_shot: bool = False
+) -> tuple[dict, np.ndarray]:
     """Everything about one evaluation, as `result.json` keeps it, rates in percent; and the embeddings `(N, E)`.
 
     Reads `SPLIT.emotion` and `dict.emotion.txt` beside the manifest; the dictionary must name the
-    checkpoint's classes. Raises `UserError` if a recording was in a training or validation part of
-    anything that the checkpoint descends from, unless `allow_seen`.
+    checkpoint's classes, unless `zero_shot`: then it names those that are recognised. Raises
+    `UserError` if a recording was in a training or validation part of anything that the checkpoint
+    descends from, unless `allow_seen`.
     """
     classifier = EmotionClassifier.load(checkpoint, device)
     manifest = Manifest.read(manifest_path)
@@ -85,6 +98,8 @@ def evaluate(checkpoint, manifest_path, device: str = "cpu", allow_seen: bool = 
             "on the test part of its own fold, or give --allow-seen if you mean it"
         )
     folder, split = Path(manifest_path).parent, Path(manifest_path).stem
+    if zero_shot:
+        classifier = classifier.for_classes(read_dictionary(folder / "dict.emotion.txt"))
     classes = f"the classes of {checkpoint}"
     truth = read_utterance_labels(folder / f"{split}.emotion", manifest, classifier.names, classes)
     outputs = classifier.outputs(manifest)
@@ -101,6 +116,7 @@ def evaluate(checkpoint, manifest_path, device: str = "cpu", allow_seen: bool = 
             for name, recall in zip(classifier.names, metrics.recalls(counts).tolist(), strict=True)
         },
         "classes": classifier.names,
+        "zero_shot": zero_shot,
         "confusion": counts.tolist(),
         "n_utterances": len(manifest),
         "counts": dict(zip(classifier.names, counts.sum(1).tolist(), strict=True)),

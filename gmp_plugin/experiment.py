@@ -12,6 +12,7 @@ import yaml
 
 from .errors import UserError
 from .files import atomic_text
+from .frames import resolve_layer
 
 PLAIN = {"stage1": "multitask", "stage2": "masked", "stage3": "am_softmax"}  # no fragment: the method itself
 STAGES = ("stage1", "labels", "stage2", "stage3")
@@ -22,11 +23,13 @@ class Row:
     """One row of a table: the method, and what it does otherwise.
 
     Args:
-        labels: whose features are clustered: `stage1`, `original`, or None for no retraining.
-        layer: of these features.
+        labels: whose features are clustered: `stage1`, `original`, the final model of another row, or None for no
+            retraining.
+        layer: of these features; see `resolve_layer`.
         scales: cluster counts that stage 2 predicts.
+        own_clusters: k-means is fitted at these `scales` alone, not at all of the experiment's.
         init_from: start of stage 2: `original` or `stage1`.
-        stage1, stage2, stage3: fragment of `ablation/` for that stage, None for the method itself.
+        stage1, stage2, stage3: what differs from the method's configuration of that stage, see `config`.
         paper: what the paper reports for this row, `{"uar", "war"}` in percent.
     """
 
@@ -34,26 +37,47 @@ class Row:
     title: str
     table: str
     scales: tuple[int, ...]
-    labels: str | None = "stage1"
-    layer: int = -3
+    labels: "str | Row | None" = "stage1"
+    layer: int | float = -3
+    own_clusters: bool = False
     init_from: str = "original"
-    stage1: str | None = None
-    stage2: str | None = None
-    stage3: str | None = None
+    stage1: str | tuple[str, ...] | None = None
+    stage2: str | tuple[str, ...] | None = None
+    stage3: str | tuple[str, ...] | None = None
     paper: dict | None = None
+
+    def config(self, stage: str) -> tuple[str | None, str | None]:
+        """A configuration in place of the stage's own, as `flesa/pretraining`, and a fragment of `ablation/` on top;
+        None for what there is not."""
+        setting = getattr(self, stage) or ()
+        names = (setting,) if isinstance(setting, str) else setting
+        whole, fragments = [n for n in names if "/" in n], [n for n in names if "/" not in n]
+        if len(whole) > 1 or len(fragments) > 1:
+            raise UserError(f"row {self.name}, {stage}: expected a configuration and a fragment at most, found {names}")
+        return next(iter(whole), None), next(iter(fragments), None)
+
+    def labelled_by(self) -> tuple[str, str] | None:
+        """Stage and name of the model whose features are clustered; None for the original HuBERT."""
+        if isinstance(self.labels, Row):
+            return "stage3", self.labels.variants()["stage3"]
+        return None if self.labels == "original" else ("stage1", self.variants()["stage1"])
 
     def variants(self) -> dict[str, str | None]:
         """Name of the artefact of each of `STAGES`; None for what the row does without."""
-        fragments = {stage: getattr(self, stage) or plain for stage, plain in PLAIN.items()}
+        settings = {stage: ".".join(filter(None, self.config(stage))).replace("/", "_") for stage in PLAIN}
+        settings = {stage: setting or PLAIN[stage] for stage, setting in settings.items()}
         stage1 = labels = stage2 = None
         if self.labels:
             if "stage1" in (self.labels, self.init_from):
-                stage1 = fragments["stage1"]
-            labels = f"{stage1 if self.labels == 'stage1' else 'original'}.layer{self.layer}"
-            start = "original" if self.init_from == "original" else stage1
+                stage1 = settings["stage1"]
+            clustered = {"stage1": stage1, "original": "original"}
+            # Another row by its name, not by what it is made of: the names would grow with every step.
+            source = self.labels.name if isinstance(self.labels, Row) else clustered[self.labels]
             scales = "-".join(map(str, self.scales))
-            stage2 = f"{labels}.k{scales}.from_{start}.{fragments['stage2']}"
-        stage3 = f"{stage2 or 'original'}.{fragments['stage3']}"
+            labels = f"{source}.layer{self.layer}" + (f".k{scales}" if self.own_clusters else "")
+            start = "original" if self.init_from == "original" else stage1
+            stage2 = f"{source}.layer{self.layer}.k{scales}.from_{start}.{settings['stage2']}"
+        stage3 = f"{stage2 or 'original'}.{settings['stage3']}"
         return {"stage1": stage1, "labels": labels, "stage2": stage2, "stage3": stage3}
 
 
@@ -70,20 +94,45 @@ def read_rows(path, scales, layer: int = -3, init_from: str = "original", n_laye
         tables[table] = {}
         for name, settings in content["rows"].items():
             settings = {"layer": layer, "init_from": init_from, **settings}
+            own = settings.pop("clusters", None)
             chosen = settings.pop("scales", range(len(scales)))
-            if any(i >= len(scales) for i in chosen) or n_layers and not 1 <= -settings["layer"] <= n_layers:
+            if any(i >= len(scales) for i in chosen) or n_layers and not _has(n_layers, settings["layer"]):
                 continue
+            clusters = tuple(own or (scales[i] for i in chosen))
             try:
                 tables[table][name] = Row(
-                    name=name, table=content["title"], scales=tuple(scales[i] for i in chosen), **settings
+                    name=name, table=content["title"], scales=clusters, own_clusters=own is not None, **settings
                 )
             except TypeError as error:
                 raise UserError(f"{path}, row {name}: {error}") from None
-    return tables
+    return _with_sources(tables, path)
+
+
+def _has(n_layers: int, layer) -> bool:
+    try:
+        return bool(resolve_layer(layer, n_layers))
+    except UserError:
+        return False
+
+
+def _with_sources(tables: dict, path) -> dict:
+    """The same rows, with the rows themselves where `labels` names them."""
+    rows = {name: row for table in tables.values() for name, row in table.items()}
+
+    def resolve(row: Row, above: tuple[str, ...] = ()) -> Row:
+        if row.labels in ("stage1", "original", None):
+            return row
+        above += (row.name,)
+        if row.labels not in rows or row.labels in above:
+            raise UserError(f"{path}, row {row.name}: labels={row.labels}: expected stage1, original or another row")
+        return replace(row, labels=resolve(rows[row.labels], above))
+
+    return {table: {name: resolve(row) for name, row in content.items()} for table, content in tables.items()}
 
 
 def choose_rows(tables: dict, names: list[str]) -> dict[str, Row]:
-    """Rows by their own names or those of tables, each once, in the order of `names`.
+    """Rows by their own names or those of tables, each once, in the order of `names`; then those whose final models
+    they need.
 
     Raises `UserError` for a name that is neither.
     """
@@ -93,6 +142,10 @@ def choose_rows(tables: dict, names: list[str]) -> dict[str, Row]:
         if name not in tables and name not in rows:
             raise UserError(f"ablations={','.join(names)}: ablations.yaml has {', '.join([*tables, *rows])}")
         chosen |= tables.get(name) or {name: rows[name]}
+    for row in list(chosen.values()):
+        while isinstance(row.labels, Row):
+            row = row.labels
+            chosen.setdefault(row.name, row)
     return chosen
 
 

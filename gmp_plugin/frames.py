@@ -30,16 +30,24 @@ def n_samples(n_frames: int) -> int:
     return (n_frames - 1) * HOP + RECEPTIVE_FIELD if n_frames > 0 else 0
 
 
-def resolve_layer(layer: int, n_layers: int) -> int:
+def layer_number(text: str) -> int | float:
+    """A layer as it is given on a command line: `9`, `-3`, or a share of the layers as `0.75`."""
+    return float(text) if "." in text else int(text)
+
+
+def resolve_layer(layer: int | float, n_layers: int) -> int:
     """1-based transformer layer from a number that may count from the end: -1 is the last.
 
-    Raises `UserError` outside 1..n_layers and -n_layers..-1. fairseq itself compares the number
-    as it is, so that a negative one silently means the last layer.
+    A share above 0 and below 1 is of the layers, whatever their number: 0.75 is layer 9 of 12 and 3 of 4. Raises
+    `UserError` outside 1..n_layers and -n_layers..-1. fairseq itself compares the number as it is, so that a negative
+    one silently means the last layer.
     """
+    if 0 < layer < 1:
+        return max(1, round(layer * n_layers))
     resolved = layer if layer > 0 else n_layers + 1 + layer
-    if layer == 0 or not 1 <= resolved <= n_layers:
+    if layer == 0 or not 1 <= resolved <= n_layers or resolved != int(resolved):
         raise UserError(
             f"layer {layer} is out of range: the model has {n_layers} transformer layers; "
             f"give 1 to {n_layers}, or -{n_layers} to -1 to count from the last"
         )
-    return resolved
+    return int(resolved)

@@ -71,7 +71,7 @@ def check_source(features: str, checkpoint: str | None) -> None:
         raise UserError("give --checkpoint HUBERT, or --features mfcc")
 
 
-def open_features(checkpoint, layer: int, device: str = "cpu", **options) -> tuple[FrameFeatures, list[dict]]:
+def open_features(checkpoint, layer: int | float, device: str = "cpu", **options) -> tuple[FrameFeatures, list[dict]]:
     """A layer of `checkpoint`, or MFCCs where that is None, and what its weights have seen."""
     if checkpoint is None:
         return MfccFeatures(**options), []
@@ -80,7 +80,7 @@ def open_features(checkpoint, layer: int, device: str = "cpu", **options) -> tup
 
 
 def learn_kmeans(
-    manifest: Manifest, checkpoint, layer: int, scales, out, seed: int = 1, max_frames: int | None = None,
+    manifest: Manifest, checkpoint, layer: int | float, scales, out, seed: int = 1, max_frames: int | None = None,
     device: str = "cpu", backend: str = "torch", labels_out=None, force: bool = False, **features_options,
 ) -> None:  # fmt: skip
     """Fit all scales on the frames of one manifest: the training part of a fold.
@@ -115,7 +115,7 @@ def learn_kmeans(
 
 
 def dump_km_label(
-    manifest: Manifest, checkpoint, km: MultiscaleKMeans, out, layer: int | None = None, device: str = "cpu",
+    manifest: Manifest, checkpoint, km: MultiscaleKMeans, out, layer: int | float | None = None, device: str = "cpu",
     rank: int = 0, nshard: int = 1, force: bool = False, part_seconds: float = PART_SECONDS, **features_options,
 ) -> None:  # fmt: skip
     """Write `OUT/SPLIT.K.km` for every scale, the dictionaries `dict.K.km.txt`, and `provenance.json`.

@@ -8,7 +8,7 @@ import numpy as np
 from . import frames
 from .calibration import BINS, expected_calibration_error, softmax
 from .fold_results import RATES, held_out_logits
-from .recognizer_model import TrainedModel
+from .recognizer_model import TrainedModel, pooled_dim
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,20 @@ print(recognizer(wave, sample_rate).probabilities)
 ```
 
 The backbone alone is in Hugging Face layout, `transformers.HubertModel.from_pretrained("THIS_FOLDER")`; give it one
-clip at a time, as its features change with padding. `head.safetensors` holds the tensors of the BiLSTM
-(`pooling.lstm.*`) and of the heads (`emotion_head.*`), `recognizer.json` the class names and everything else.
+clip at a time, as its features change with padding. `head.safetensors` holds the tensors of the pooling (`pooling.*`)
+and of the heads (`emotion_head.*`), `recognizer.json` the class names and everything else.
 """
 
 
 def onnx_card(trained: TrainedModel, card: CardText, file: str, measured: list[str]) -> str:
     """The text beside an ONNX file; `measured` are lines of a table of what the export cost."""
+    size = pooled_dim(trained.tensors) + (trained.settings["pooling"] == "attention")  # and the frame's weight
     gender = ["| `gender_probabilities` | `(batch, genders)` | where the model has that head |"]
     outputs = [
         "| `probabilities` | `(batch, classes)` | of the emotions, sum 1 |",
         "| `logits` | `(batch, classes)` | before the temperature |",
         *(gender if "gender" in trained.names else []),
-        f"| `frames` | `(batch, frames, {2 * trained.settings['lstm_dim']})` | {frames.FRAME_RATE:.0f} a second, what "
-        "is pooled; zeros at padding |",
+        f"| `frames` | `(batch, frames, {size})` | {frames.FRAME_RATE:.0f} a second, averaged; zeros at padding |",
     ]
     return f"""# {card.title}: {file}
 

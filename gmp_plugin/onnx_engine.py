@@ -47,8 +47,7 @@ class OnnxEngine:
         try:
             content = check(json.loads(metadata[METADATA]), path)
             tensors = safetensors.torch.load(base64.b64decode(metadata[HEAD]))
-            heads = Heads(content["head"], content["classes"])
-            heads.load_state_dict(tensors)
+            heads = Heads(content["head"], content["classes"], tensors)
         except (KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             if isinstance(error, UserError):
                 raise
@@ -65,7 +64,7 @@ class OnnxEngine:
         return [row[:n] for row, n in zip(x, frames.n_frames(n_samples).tolist(), strict=True)]
 
     @torch.inference_mode()
-    def logits(self, pooled: np.ndarray) -> dict[str, np.ndarray]:
+    def logits(self, means: np.ndarray) -> dict[str, np.ndarray]:
         """As `RecognizerModel.logits`."""
-        x = torch.from_numpy(np.asarray(pooled, dtype=np.float32))
+        x = torch.from_numpy(np.asarray(means, dtype=np.float32))
         return {kind: logits.numpy() for kind, logits in self.heads(x).items()}

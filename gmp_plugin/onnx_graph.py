@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from .errors import UserError
 from .hubert.convolution import NORMALIZE_EPS
 from .modules.am_softmax import AMSoftmax
+from .modules.contrastive import PromptHead
+from .modules.heads import LinearHead
+from .modules.pooling import AttentionPooling, BiLSTMPooling, Pooling
 from .recognizer_model import RecognizerModel
 
 OPSET, IR_VERSION = 17, 8  # onnxruntime since 1.12
@@ -97,12 +100,11 @@ def build_graph(model: RecognizerModel, temperature: float, metadata: dict[str, 
     if hubert.post_extract_proj is not None:
         x = g.linear(hubert.post_extract_proj, x)
     x = encode(g, hubert.encoder, g.op("Mul", x, valid), valid)
-    frames = bilstm(g, model.pooling.lstm, x, lengths)
-    pooled = g.op("Div", g.op("ReduceSum", frames, g.axes(1), keepdims=0), g.unsqueeze(g.cast(lengths), 1))
-    outputs = {"frames": (frames, ["batch", "frames", model.pooling.output_dim])}
+    frames, pooled, size = pool(g, model.pooling, x, lengths, valid)
+    outputs = {"frames": (frames, ["batch", "frames", size])}
     for kind in model.heads.kinds:
         module = getattr(model.heads, f"{kind}_head")
-        size = module.classifier.weight.size(0)
+        size = (module.classes if isinstance(module, PromptHead) else module.classifier.weight).size(0)
         logits = head(g, module, pooled)
         shares = g.op("Div", logits, g.number(temperature)) if kind == "emotion" else logits
         name = "probabilities" if kind == "emotion" else f"{kind}_probabilities"
@@ -222,6 +224,23 @@ def feed_forward(g: Graph, layer: nn.Module, x: str) -> str:
     return g.linear(layer.fc2, g.gelu(x) if name == "gelu" else g.op("Relu", x))
 
 
+def pool(g: Graph, pooling: Pooling, x: str, lengths: str, valid: str) -> tuple[str, str, int]:
+    """What the pooling takes the mean of `(B, T, F)`, zeros at padding; the pooled vectors `(B, D)`; and F."""
+    size = pooling.output_dim
+    if isinstance(pooling, BiLSTMPooling):
+        frames = bilstm(g, pooling.lstm, x, lengths)
+    elif isinstance(pooling, AttentionPooling):
+        weights = g.op("Exp", g.op("Tanh", g.op("MatMul", x, g.constant(pooling.weight[:, None]))))
+        frames = g.op("Mul", g.op("Concat", g.op("Mul", weights, x), weights, axis=2), valid)
+        sums = g.op("ReduceSum", frames, g.axes(1), keepdims=0)
+        weighted, total = g.op("Split", sums, g.integer(size, 1), axis=1, outputs=2)
+        return frames, g.op("Div", weighted, total), size + 1
+    else:
+        frames = g.op("Mul", x, valid)
+    pooled = g.op("Div", g.op("ReduceSum", frames, g.axes(1), keepdims=0), g.unsqueeze(g.cast(lengths), 1))
+    return frames, pooled, size
+
+
 def bilstm(g: Graph, lstm: nn.LSTM, x: str, lengths: str) -> str:
     """`(B, T, D)` to `(B, T, 2 H)`; backwards begins at each row's own end, and what is behind that is zero."""
     x, lengths = g.op("Transpose", x, perm=[1, 0, 2]), g.cast(lengths, TensorProto.INT32)
@@ -249,10 +268,19 @@ def _gates(weight: Tensor, hidden: int) -> np.ndarray:
 
 def head(g: Graph, module: nn.Module, pooled: str) -> str:
     """Pooled vectors `(B, D)` to logits `(B, C)`."""
-    x = g.op("Relu", g.linear(module.projection, pooled))
-    classifier = module.classifier
+    if isinstance(module, LinearHead):
+        return g.linear(module.classifier, pooled)
+    if isinstance(module, PromptHead):
+        x = g.linear(module.audio.output, g.op("Relu", g.linear(module.audio.projection, pooled)))
+        return cosines(g, x, module.audio.temperature().detach() * module.classes)
+    x, classifier = g.op("Relu", g.linear(module.projection, pooled)), module.classifier
     if not isinstance(classifier, AMSoftmax):
         return g.linear(classifier, x)
-    norm = g.op("Max", g.op("ReduceL2", x, axes=[-1], keepdims=1), g.number(1e-12))
     weight = nn.functional.normalize(classifier.weight.detach().float(), dim=-1)
-    return g.op("MatMul", g.op("Div", x, norm), g.constant(classifier.scale * weight.t()))
+    return cosines(g, x, classifier.scale * weight)
+
+
+def cosines(g: Graph, x: str, scaled: Tensor) -> str:
+    """Cosines of `(B, E)` with the rows of `(C, E)`, times the lengths of these rows: `(B, C)`."""
+    norm = g.op("Max", g.op("ReduceL2", x, axes=[-1], keepdims=1), g.number(1e-12))
+    return g.op("MatMul", g.op("Div", x, norm), g.constant(scaled.t()))

@@ -17,6 +17,7 @@ from gmp_plugin.arguments import check_device
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import atomic_path, atomic_text, refuse_existing
+from gmp_plugin.frames import layer_number
 from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP
 from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.manifest import Manifest
@@ -27,7 +28,10 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, help="manifest (.tsv); the features take its name")
     parser.add_argument("--checkpoint", required=True, help=CHECKPOINT_HELP)
-    parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
+    parser.add_argument(
+        "--layer", type=layer_number, default=-3,
+        help="1-based; negative counts from the last; or a share of the layers, as 0.75 (default -3)",
+    )  # fmt: skip
     parser.add_argument("--nshard", type=int, help="parts of the manifest (default: torchrun's or Slurm's, else 1)")
     parser.add_argument("--rank", type=int, help="which part, from 0")
     parser.add_argument("--workers", type=int, help="threads, a clip each (default: the CPU cores; 1 on a GPU)")

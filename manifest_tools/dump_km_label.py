@@ -17,6 +17,7 @@ import logging
 from gmp_plugin.arguments import check_device
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
+from gmp_plugin.frames import layer_number
 from gmp_plugin.hubert.features import DTYPES
 from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.label_parts import PART_SECONDS
@@ -33,7 +34,9 @@ def main(argv=None) -> None:
         "--features", choices=SOURCES, default="hubert", help="mfcc for centroids that were fitted on MFCCs"
     )
     parser.add_argument("--kmeans", required=True, help="file of learn_kmeans.py")
-    parser.add_argument("--layer", type=int, help="only to check against the k-means file, which knows its layer")
+    parser.add_argument(
+        "--layer", type=layer_number, help="only to check against the k-means file, which knows its layer"
+    )
     parser.add_argument("--scales", type=int, nargs="+", help="some of the file's scales (default: all)")
     parser.add_argument("--out", required=True, help="folder for SPLIT.K.km and dict.K.km.txt")
     parser.add_argument("--nshard", type=int, help="processes that share the work (default: torchrun's or Slurm's)")

@@ -1,4 +1,4 @@
-"""Recognise the emotions of a manifest with a checkpoint of stage 1 or 3, and write the result as JSON.
+"""Recognise the emotions of a manifest with a checkpoint of stage 1 or 3 or of GEmo-CLAP, and write the result as JSON.
 
 Example:
     python manifest_tools/evaluate.py --checkpoint exp/stage3/checkpoint_best.pt \\
@@ -23,10 +23,14 @@ from gmp_plugin.manifest import Manifest
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="checkpoint of stage 1 or 3")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of stage 1 or 3, or of GEmo-CLAP")
     parser.add_argument("--manifest", required=True, help="manifest (.tsv) with its .emotion file beside it")
     parser.add_argument("--fold", help="fold number, kept in the result")
     parser.add_argument("--allow-seen", action="store_true", help="evaluate on recordings seen in training, too")
+    parser.add_argument(
+        "--zero-shot", action="store_true",
+        help="recognise the classes of the manifest's dict.emotion.txt by their prompts, trained or not (GEmo-CLAP)",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, help="result.json to write")
     parser.add_argument("--embeddings", help="file (.npz) to write the utterances' embeddings to")
     parser.add_argument("--start", help="HuBERT that the stage started from, for embeddings before it")
@@ -40,7 +44,7 @@ def main(argv=None) -> None:
     refuse_existing(args.out, *filter(None, [args.embeddings]), force=args.force)
     if args.start and not (args.embeddings or args.tensorboard):
         raise UserError("--start is for embeddings: give --embeddings FILE or --tensorboard DIR as well")
-    result, after = evaluate(args.checkpoint, args.manifest, args.device, args.allow_seen)
+    result, after = evaluate(args.checkpoint, args.manifest, args.device, args.allow_seen, args.zero_shot)
     if args.embeddings or args.tensorboard:
         embeddings = Embeddings.of(
             Manifest.read(args.manifest), after, args.start, args.device, checkpoint_sha256=result["checkpoint_sha256"]

@@ -16,6 +16,7 @@ from gmp_plugin.arguments import check_device, check_seed
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import run_tool
 from gmp_plugin.files import refuse_existing
+from gmp_plugin.frames import layer_number
 from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP
 from gmp_plugin.hubert.features import DTYPES
 from gmp_plugin.kmeans import BACKENDS
@@ -32,7 +33,10 @@ def main(argv=None) -> None:
         "--features", choices=SOURCES, default="hubert",
         help="hubert: a layer of --checkpoint; mfcc: Kaldi's MFCCs, for the labels of a first HuBERT",
     )  # fmt: skip
-    parser.add_argument("--layer", type=int, default=-3, help="1-based; negative counts from the last (default -3)")
+    parser.add_argument(
+        "--layer", type=layer_number, default=-3,
+        help="1-based; negative counts from the last; or a share of the layers, as 0.75 (default -3)",
+    )  # fmt: skip
     parser.add_argument("--scales", type=int, nargs="+", default=[64, 512, 4096], help="cluster counts")
     parser.add_argument("--kmeans", required=True, help="file to write (.safetensors)")
     parser.add_argument("--max-frames", type=int, help="frames of the sample (default: 256 per centroid)")

@@ -19,6 +19,7 @@ STAGES = {
     "stage1": "multitask_emotion_gender",
     "stage2": "multiscale_label_pretraining",
     "stage3": "am_softmax_classification",
+    "gemo_clap": "gemo_clap",
 }
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
@@ -117,8 +118,8 @@ class ExperimentFiles:
         best = save_checkpoint(run / "stage3/multitask.am_softmax/checkpoint_best.pt", "stage3", three, start)
         self.write_result(fold, best, three, parts.get("result", self.manifest(fold, "test")))
 
-    def write_labels(self, fold: int, entries: list[dict], **manifests: Manifest) -> Path:
-        out = self.run(fold) / "labels/multitask.layer-3"
+    def write_labels(self, fold: int, entries: list[dict], variant="multitask.layer-3", **manifests: Manifest) -> Path:
+        out = self.run(fold) / "labels" / variant
         centroids = {k: torch.randn(k, 2) for k in (2, 4)}
         ones = {k: torch.ones(k, dtype=torch.long) for k in centroids}
         MultiscaleKMeans(centroids, ones, dict.fromkeys(centroids, 0.0), 2, "0" * 64, 99, 1, entries).save(

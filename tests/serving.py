@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 import gmp_plugin.tasks  # noqa: F401
 
 NAMES = {"emotion": ["angry", "happy", "neutral", "sad"], "gender": ["female", "male"]}
-STAGE1, STAGE3 = "multitask_emotion_gender", "am_softmax_classification"
+STAGE1, STAGE3, GEMO_CLAP = "multitask_emotion_gender", "am_softmax_classification", "gemo_clap"
+FLESA = {"pooling": "attention", "head": "linear"}  # settings of a stage 3
 
 
 def save_stage(path, stage=STAGE3, hubert=None, model=None, provenance=(), normalize=False, seed=0):
@@ -24,6 +25,13 @@ def save_stage(path, stage=STAGE3, hubert=None, model=None, provenance=(), norma
         }
     )  # fmt: skip
     settings = {"lstm_dim": 24, "projection_dim": 16, "hubert": {**TINY, **(hubert or {})}, **(model or {})}
+    if stage == GEMO_CLAP:
+        settings["text"] = {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 24,
+        }
     root.model = OmegaConf.merge(OmegaConf.structured(MODEL_DATACLASS_REGISTRY[stage]), {"_name": stage, **settings})
     task = tasks.setup_task(root.task)
     kinds = NAMES if stage == STAGE1 else {"emotion": NAMES["emotion"]}

@@ -55,10 +55,58 @@ def test_open_readings():
     assert len({v["stage2"] for v in variants.values()}) == len(variants)
 
 
-def test_every_fragment_is_there():
-    for row in rows("table3", "table4", "open").values():
-        for fragment in filter(None, (row.stage1, row.stage2, row.stage3)):
-            assert (CONFIGS / "ablation" / f"{fragment}.yaml").is_file()
+def test_flesa_labels_with_the_model_of_its_first_half():
+    """Which is among the rows, whether chosen or not; nothing of stage 1 is needed."""
+    found = rows("gmp_atl", "flesa_mean_pooling", layer=-1, init_from="stage1")
+    assert list(found) == ["gmp_atl", "flesa_mean_pooling", "flesa_adapted"]
+    adapted, final = (found[name] for name in ("flesa_adapted", "flesa_mean_pooling"))
+    first = "original.layer0.75.k500.from_original.flesa_pretraining"
+    assert adapted.variants() == {
+        "stage1": None, "labels": "original.layer0.75.k500", "stage2": first,
+        "stage3": f"{first}.flesa_fine_tuning.mean_pooling",
+    }  # fmt: skip
+    assert adapted.labelled_by() is None
+    second = "flesa_adapted.layer0.75.k50.from_original.flesa_pretraining"
+    assert final.variants() == {
+        "stage1": None, "labels": "flesa_adapted.layer0.75.k50", "stage2": second,
+        "stage3": f"{second}.flesa_fine_tuning.mean_pooling",
+    }  # fmt: skip
+    assert final.labelled_by() == ("stage3", adapted.variants()["stage3"])
+    assert list(rows("flesa")) == ["flesa", "flesa_adapted"]
+    assert rows("flesa")["flesa"].variants()["stage2"] == second
+    assert (adapted.scales, final.scales) == ((500,), (50,))
+
+
+def test_gemo_clap_is_one_stage():
+    found = {name: row.variants() for name, row in rows("gemo_clap", "gemo_clap_ml", "emo_clap").items()}
+    assert {(v["stage1"], v["labels"], v["stage2"]) for v in found.values()} == {(None, None, None)}
+    assert found["gemo_clap"]["stage3"] == "original.gemo_clap_fine_tuning"
+    assert found["gemo_clap_ml"]["stage3"] == "original.gemo_clap_fine_tuning.gemo_clap_ml"
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ("labels: stage4", "row x: labels=stage4: expected stage1, original or another row"),
+        ("labels: x", "row x: labels=x: expected stage1, original or another row"),
+        ("labels: y}, y: {title: y, labels: x", "row y: labels=x: expected stage1, original or another row"),
+        ("stage5: y", "row x: .*stage5"),
+        ("stage2: [masked, all_frames]", "row x, stage2: expected a configuration and a fragment at most"),
+    ],
+)
+def test_rows_that_make_no_sense(settings, message, tmp_path):
+    (tmp_path / "rows.yaml").write_text(f"t: {{title: t, rows: {{x: {{title: x, {settings}}}}}}}")
+    with pytest.raises(UserError, match=message):
+        choose_rows(read_rows(tmp_path / "rows.yaml", SCALES), ["x"])["x"].variants()
+
+
+def test_every_configuration_and_fragment_is_there():
+    for row in rows("table3", "table4", "open", "sisters").values():
+        for stage in ("stage1", "stage2", "stage3"):
+            whole, fragment = row.config(stage)
+            assert whole is None or (CONFIGS / f"{whole}.yaml").is_file()
+            assert (CONFIGS / "nano" / f"{(whole or stage).replace('/', '_')}.yaml").is_file()
+            assert fragment is None or (CONFIGS / "ablation" / f"{fragment}.yaml").is_file()
 
 
 @pytest.fixture

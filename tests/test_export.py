@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from conftest import REPO, SHARED_CORPORA
-from serving import NAMES, STAGE1, STAGE3, save_stage, voice
+from serving import FLESA, GEMO_CLAP, NAMES, STAGE1, STAGE3, save_stage, voice
 
 from gmp_plugin import provenance
 from gmp_plugin.calibration import Calibration
@@ -46,11 +46,14 @@ def save_calibration(checkpoint, temperature=2.5):
     Path(checkpoint).with_name("calibration.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize(("stage", "hubert", "normalize"), [(STAGE1, PRE_NORM, True), (STAGE3, {}, False)])
-def test_the_folder_is_the_model(tmp_path, stage, hubert, normalize):
+@pytest.mark.parametrize(
+    ("stage", "hubert", "model", "normalize"),
+    [(STAGE1, PRE_NORM, {}, True), (STAGE3, {}, {}, False), (STAGE3, {}, FLESA, False), (GEMO_CLAP, {}, {}, False)],
+)
+def test_the_folder_is_the_model(tmp_path, stage, hubert, model, normalize):
     """transformers loads the backbone, Recognizer the whole, to the same numbers."""
     transformers = pytest.importorskip("transformers")
-    checkpoint = save_stage(tmp_path / "a.pt", stage, hubert, normalize=normalize)
+    checkpoint = save_stage(tmp_path / "a.pt", stage, hubert, model, normalize=normalize)
     save_calibration(checkpoint)
     export_folder(read_stage(checkpoint), tmp_path / "folder", CardText(results=RESULTS))
     before, after = Recognizer.load(checkpoint), Recognizer.load(tmp_path / "folder")
@@ -128,6 +131,9 @@ def test_a_damaged_folder_is_named(tmp_path, file, content, message):
         (STAGE3, PRE_NORM, {"lstm_layers": 2}, True),
         (STAGE1, {"conv_pos": 15, "activation_fn": "relu"}, {}, False),
         (STAGE3, {}, {"head": "cross_entropy"}, True),
+        (STAGE3, {}, FLESA, False),
+        (STAGE3, {}, {"pooling": "mean"}, False),
+        (GEMO_CLAP, {}, {}, False),
     ],
 )
 def test_onnxruntime_agrees_in_every_batch(tmp_path, stage, hubert, model, normalize):

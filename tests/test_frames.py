@@ -44,7 +44,12 @@ def test_layers_count_from_one_or_from_the_end():
     assert frames.resolve_layer(-12, 12) == frames.resolve_layer(1, 12) == 1
 
 
-@pytest.mark.parametrize("layer", [0, 13, -13])
+def test_a_share_of_the_layers():
+    assert [frames.resolve_layer(0.75, n) for n in (12, 24, 4, 1)] == [9, 18, 3, 1]
+    assert [frames.layer_number(text) for text in ("9", "-3", "0.75")] == [9, -3, 0.75]
+
+
+@pytest.mark.parametrize("layer", [0, 13, -13, 1.5])
 def test_layer_out_of_range(layer):
     with pytest.raises(UserError, match=f"layer {layer} is out of range: the model has 12"):
         frames.resolve_layer(layer, 12)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from serving import NAMES, STAGE1, STAGE3, save_stage, voice
+from serving import FLESA, GEMO_CLAP, NAMES, STAGE1, STAGE3, save_stage, voice
 
 from gmp_plugin import frames
 from gmp_plugin.chunks import Chunking
@@ -32,16 +32,26 @@ def recognizer(checkpoint):
     return Recognizer.load(checkpoint)
 
 
-@pytest.mark.parametrize("stage", [STAGE1, STAGE3])
+@pytest.mark.parametrize(
+    ("stage", "model"),
+    [
+        (STAGE1, {}),
+        (STAGE3, {}),
+        (STAGE3, FLESA),
+        (STAGE3, {"pooling": "mean", "head": "cross_entropy"}),
+        (GEMO_CLAP, {}),
+    ],
+)
 @pytest.mark.parametrize("hubert", [{}, {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True}])
-def test_it_answers_as_the_stage_itself_does(tmp_path, stage, hubert):
+def test_it_answers_as_the_stage_itself_does(tmp_path, stage, model, hubert):
     """fairseq's own loading of the checkpoint, and softmax by hand; gender where the stage has the head."""
-    path = save_stage(tmp_path / "checkpoint.pt", stage, hubert, normalize=bool(hubert))
+    path = save_stage(tmp_path / "checkpoint.pt", stage, hubert, model, normalize=bool(hubert))
     model = EmotionClassifier.load(path).model
     for seed, seconds in enumerate((0.03, 1.0, 7.3)):
         wave = voice(seconds, seed)
         with torch.no_grad():
-            expected = {k: v[0].double().softmax(-1) for k, v in model(torch.from_numpy(wave)[None]).items()}
+            logits = model(torch.from_numpy(wave)[None])
+            expected = {k: logits[k][0].double().softmax(-1) for k in NAMES if k in logits}
         answer = Recognizer.load(path)(wave, 16_000)
         assert list(answer.probabilities) == NAMES["emotion"]
         assert list(answer.probabilities.values()) == pytest.approx(expected["emotion"].tolist(), abs=ATOL)

@@ -252,6 +252,40 @@ def test_snakefile_runs_a_fold_to_the_summary_and_resumes(toy, tmp_path):
     assert "No existing checkpoint found" in (run / f"stage3/{METHOD}.am_softmax/train.log").read_text()
 
 
+def test_flesa_and_gemo_clap_run_a_fold_to_the_report_and_the_audit(toy, stock_checkpoint, tmp_path):
+    _, checkpoint = stock_checkpoint()
+    few = "optimization.max_update=2,dataset.num_workers=0"
+    done = shell(
+        *experiment("sisters", toy, "ablations=flesa,gemo_clap", f"checkpoint={checkpoint}"),
+        f"flesa_pretraining=[{few},lr_scheduler.warmup_updates=1]", f"flesa_fine_tuning=[{few}]",
+        f"gemo_clap_fine_tuning=[{few}]", "--directory", tmp_path,
+    )  # fmt: skip
+    exp = tmp_path / "exp/sisters"
+    assert "clean: no recording and no speaker of a test part touched anything before" in done.stdout
+    plan = json.loads((exp / "experiment.json").read_text())["rows"]
+    assert list(plan) == ["flesa", "gemo_clap", "flesa_adapted"]
+    assert all(name in (exp / "report.md").read_text() for name in plan)
+
+    def folder(row, stage):
+        return exp / plan[row][stage].format(fold=2, seed=1)
+
+    # Labels of layer 3 of 4, of the original model and of the one fine-tuned after the first pretraining.
+    kmeans = [MultiscaleKMeans.load(folder(row, "labels") / "kmeans.safetensors") for row in ("flesa_adapted", "flesa")]
+    assert [(km.layer, km.scales) for km in kmeans] == [(3, [500]), (3, [50])]
+    sources = [checkpoint, folder("flesa_adapted", "stage3") / "checkpoint_best.pt"]
+    assert [km.checkpoint_sha256 for km in kmeans] == [sha256(path) for path in sources]
+    last = torch.load(folder("flesa", "stage2") / "checkpoint_last.pt", weights_only=True)
+    assert last["cfg"]["model"]["hubert_path"] == str(checkpoint)  # again from the original
+    pooling = [
+        torch.load(folder(row, "stage3") / "checkpoint_best.pt", weights_only=True)["cfg"]["model"]["pooling"]
+        for row in plan
+    ]
+    assert pooling == ["attention", "mean", "mean"]
+    result = json.loads((folder("flesa", "stage3") / "result.json").read_text())
+    trained = {e["stage"] for e in result["provenance"] if e["split"] == "train"}
+    assert trained == {"kmeans", "multiscale_label_pretraining", "am_softmax_classification"}
+
+
 def test_a_killed_experiment_ends_with_the_same_table(toy, tmp_path):
     """Killed with all its jobs, SIGKILL, in the midst of every stage in turn (`GMP_KILLS`: at random times)."""
     rows = "ablations=gmp_atl,no_pseudo_labels_cross_entropy"
@@ -279,7 +313,7 @@ def test_a_killed_experiment_ends_with_the_same_table(toy, tmp_path):
     "setting, message",
     [
         ("root=", "give the corpus, as in --config corpus=iemocap root=DIR"),
-        ("ablations=gmp", "ablations=gmp: ablations.yaml has table3, table4, open, gmp_atl, "),
+        ("ablations=gmp", "ablations=gmp: ablations.yaml has table3, table4, open, sisters, gmp_atl, "),
         ("checkpoint=none.pt", "checkpoint=none.pt does not exist"),
         ("size=large", "size=large: expected base or nano"),
     ],

@@ -10,14 +10,19 @@ STAGES = {
     "stage2": "multiscale_label_pretraining",
     "stage3": "am_softmax_classification",
 }
+CONFIGURATIONS = {
+    **{stage: ("examples/iemocap", f"{stage}_{name}") for stage, name in STAGES.items()},
+    "gemo_clap": ("examples/iemocap/gemo_clap", "fine_tuning"),
+}
 
 
 def command(stage, data, save_dir, updates, *more, hubert=None):
     """A run with crops, masks, dropout and layer drop, saving every second update."""
     architecture = {**TINY, "encoder_layerdrop": 0.2, **(hubert or {})}
     labels = ["task.labels=[4.km,8.km]"] if stage == "stage2" else []
+    folder, name = CONFIGURATIONS[stage]
     return [
-        "fairseq-hydra-train", "--config-dir", "examples/iemocap", "--config-name", f"{stage}_{STAGES[stage]}",
+        "fairseq-hydra-train", "--config-dir", folder, "--config-name", name,
         f"task.data={data}", f"checkpoint.save_dir={save_dir}", "+model.hubert={}",
         *(f"+model.hubert.{k}={v!r}" for k, v in architecture.items()), *labels,
         "+task.max_sample_size=6000" if stage != "stage2" else "task.max_sample_size=6000",

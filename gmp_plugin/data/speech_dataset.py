@@ -23,6 +23,7 @@ class SpeechDataset(FairseqDataset):
         class_labels: name -> class numbers `(N,)`.
         frame_labels: frame labels of each scale.
         max_sample_size: longest crop in samples.
+        min_sample_size: shorter recordings, in samples, are left out.
         random_crop: crop at a place drawn from seed, epoch and utterance; else at the start.
         shuffle: random order within batches of similar length.
         seed: seed of the crops.
@@ -41,6 +42,7 @@ class SpeechDataset(FairseqDataset):
         seed: int = 1,
         balance: np.ndarray | None = None,
         cache_bytes: int = 0,
+        min_sample_size: int = 0,
     ):
         self.manifest = manifest
         self.class_labels = class_labels or {}
@@ -51,6 +53,9 @@ class SpeechDataset(FairseqDataset):
         self.sizes = np.minimum(np.asarray(manifest.n_samples), longest)
         self.random_crop, self.shuffle, self.seed = random_crop, shuffle, seed
         self.balance = balance
+        self.long_enough = np.asarray(manifest.n_samples) >= min_sample_size
+        if not self.long_enough.any():
+            raise UserError(f"{manifest.file}: no recording has the {min_sample_size} samples of task.min_sample_size")
         self.epoch = 1
         # Before data loaders fork, so that their workers share it: 16-bit audio is kept in 16 bits.
         self.cache = None
@@ -137,10 +142,12 @@ class SpeechDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> np.ndarray:
-        """Long to short; when shuffling, in random order among lengths within 5 %."""
+        """Long to short, without those that are left out; when shuffling, in random order among lengths within 5 %."""
         if not self.shuffle:
-            return np.argsort(-self.sizes, kind="stable")
+            order = np.argsort(-self.sizes, kind="stable")
+            return order[self.long_enough[order]]
         drawn = np.random.permutation(len(self)) if self.balance is None else self.draw_balanced()
+        drawn = drawn[self.long_enough[drawn]]
         bucket = np.floor(np.log(self.sizes[drawn]) / np.log(1.05))
         return drawn[np.argsort(-bucket, kind="stable")]
 

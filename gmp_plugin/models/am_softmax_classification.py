@@ -11,8 +11,11 @@ from .stage_model import UtteranceModel, UtteranceModelConfig
 
 @dataclass
 class AMSoftmaxClassificationModelConfig(UtteranceModelConfig):
-    head: ChoiceEnum(["am_softmax", "cross_entropy"]) = field(
-        default="am_softmax", metadata={"help": "loss and last layer: AM-softmax, or cross-entropy for the ablation"}
+    head: ChoiceEnum(["am_softmax", "cross_entropy", "linear"]) = field(
+        default="am_softmax",
+        metadata={
+            "help": "AM-softmax; cross_entropy for the ablation; linear: cross-entropy on one linear layer (FLESA)"
+        },
     )
     scale: float = field(default=30.0, metadata={"help": "s of AM-softmax"})
     margin: float = field(default=0.2, metadata={"help": "m of AM-softmax"})

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel
 from omegaconf import II, OmegaConf
 from torch import Tensor
 
 from ..hubert.backbone import HubertBackbone
 from ..hubert.checkpoint import CHECKPOINT_HELP, backbone_settings, build_backbone
-from ..modules.pooling import BiLSTMPooling
+from ..modules.pooling import POOLINGS, make_pooling
 
 
 @dataclass
@@ -34,6 +34,10 @@ class StageModelConfig(FairseqDataclass):
 
 @dataclass
 class UtteranceModelConfig(StageModelConfig):
+    pooling: ChoiceEnum(list(POOLINGS)) = field(
+        default="bilstm",
+        metadata={"help": "from frames to a vector: bilstm and mean (paper), attention (FLESA), or the mean alone"},
+    )
     lstm_dim: int = field(default=256, metadata={"help": "units of the BiLSTM each way"})
     lstm_layers: int = field(default=1, metadata={"help": "layers of the BiLSTM"})
     projection_dim: int = field(default=256, metadata={"help": "size between a head's two layers"})
@@ -72,13 +76,13 @@ class StageModel(BaseFairseqModel):
 
 
 class UtteranceModel(StageModel):
-    """HuBERT, BiLSTM, mean over time: one vector per utterance (paper, Fig. 1)."""
+    """HuBERT and pooling, by default BiLSTM and mean over time: one vector per utterance (paper, Fig. 1)."""
 
     def __init__(self, cfg: UtteranceModelConfig, task):
         super().__init__(cfg, task)
-        self.pooling = BiLSTMPooling(self.hubert.dim, cfg.lstm_dim, cfg.lstm_layers)
+        self.pooling = make_pooling(cfg.pooling, self.hubert.dim, cfg.lstm_dim, cfg.lstm_layers)
 
     def pool(self, source: Tensor, n_samples: Tensor | None = None, ids: Tensor | None = None) -> Tensor:
-        """Audio `(B, N)` -> pooled vectors `(B, 2 * lstm_dim)`; frames are masked in training only."""
+        """Audio `(B, N)` -> pooled vectors `(B, pooling.output_dim)`; frames are masked in training only."""
         out = self.hubert(source, n_samples, mask=self.training, ids=ids)
         return self.pooling(out["x"], out["n_frames"])

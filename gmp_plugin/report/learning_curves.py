@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-WANTED = re.compile(r"loss|uar|gender_uar|accuracy_\w+")
+WANTED = re.compile(r"loss|loss_emotion|uar|gender_uar|accuracy_\w+")
 # Panels of each stage: title, and the pattern of the curves' tags.
 PANELS = {
     "stage1": {"loss": "loss", "emotion, UAR (%)": "uar", "gender, UAR (%)": "gender_uar"},
     "stage2": {"loss": "loss", "frames recognised, validation part (%)": r"accuracy_\w+"},
-    "stage3": {"loss": "loss", "emotion, UAR (%)": "uar"},
+    # GEmo-CLAP is trained with another loss than it is validated with.
+    "stage3": {"loss of the emotion": "loss_emotion", "emotion, UAR (%)": "uar"},
 }
 
 

@@ -23,6 +23,7 @@ class MultiscaleLabelPretrainingConfig(SpeechTaskConfig):
         default_factory=lambda: ["64.km", "512.km", "4096.km"],
         metadata={"help": "label sets by the ends of their file names, as for fairseq's hubert_pretraining"},
     )
+    min_sample_size: int = field(default=0, metadata={"help": "leave out recordings with fewer samples"})
 
 
 @register_task("multiscale_label_pretraining", dataclass=MultiscaleLabelPretrainingConfig)
@@ -59,4 +60,4 @@ class MultiscaleLabelPretrainingTask(SpeechTask):
         ]
         sets = zip(self.cfg.labels, labels, self.scales, strict=True)
         logger.info(f"labels of {split} are in order: {'; '.join(summarize_labels(*one) for one in sets)}")
-        return {"frame_labels": labels}
+        return {"frame_labels": labels, "min_sample_size": self.cfg.min_sample_size}

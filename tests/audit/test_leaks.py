@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 from conftest import tool
-from experiment_files import ExperimentFiles, save_checkpoint, wave, write_corpus, write_folds, write_label_set
+from experiment_files import STAGES, ExperimentFiles, save_checkpoint, wave, write_corpus, write_folds, write_label_set
 
 from gmp_plugin import provenance
 from gmp_plugin.audit import Audit
@@ -23,6 +23,7 @@ KMEANS = "fold1/seed1/labels/multitask.layer-3/kmeans.safetensors"
 LABELS = "fold1/seed1/labels/multitask.layer-3"
 STAGE2 = "fold1/seed1/stage2/multitask.masked/checkpoint_last.pt"
 STAGE3 = "fold1/seed1/stage3/multitask.am_softmax/checkpoint_best.pt"
+GEMO_CLAP = "fold1/seed1/stage3/original.gemo_clap_fine_tuning/checkpoint_best.pt"
 RESULT = "fold1/seed1/stage3/multitask.am_softmax/result.json"
 
 
@@ -123,6 +124,47 @@ def test_a_test_recording_anywhere_is_named(exp, run_audit, parts, origin, heirs
     assert done.err == [f"leak: {origin}{inherited}: fold 1, {message}: 1F/3.wav (speaker 1F)"]
     assert len(done.audit.leaks[0].artefacts) == heirs + 1
     assert done.audit.leaks[0].recordings == ("1F/3.wav",)
+
+
+FLESA_ADAPTED = "fold1/seed1/stage3/original.layer0.75.k500.flesa_fine_tuning/checkpoint_best.pt"
+FLESA_LABELS = "flesa_adapted.layer0.75.k50"
+
+
+def write_sisters(exp, flesa, gemo_clap):
+    """What the rows of FLESA and GEmo-CLAP leave in fold 1, whose first fine-tunings have read these manifests."""
+
+    def both(stage, train):
+        valid = exp.manifest(1, "valid")
+        return [provenance.entry(STAGES[stage], *part) for part in (("valid", valid), ("train", train))]
+
+    run, train = exp.run(1), exp.manifest(1, "train")
+    adapted = both("stage3", flesa)
+    save_checkpoint(exp.folder / FLESA_ADAPTED, "stage3", adapted)
+    labels = [*adapted, provenance.entry("kmeans", "train", train, n_frames=99)]
+    exp.write_labels(1, labels, variant=FLESA_LABELS)
+    save_checkpoint(run / f"stage2/{FLESA_LABELS}/checkpoint_last.pt", "stage2", [*labels, *both("stage2", train)])
+    contrast = both("gemo_clap", gemo_clap)
+    best = save_checkpoint(exp.folder / GEMO_CLAP, "gemo_clap", contrast)
+    exp.write_result(1, best, contrast, exp.manifest(1, "test"))
+
+
+def test_flesa_and_gemo_clap_are_read(exp, run_audit):
+    train = exp.manifest(1, "train")
+    write_sisters(exp, train, train)
+    done = run_audit(exp.folder)
+    assert (done.status, done.err) == (0, [])
+    assert done.audit.artefacts == {"checkpoints": 3, "k-means files": 1, "label sets": 1, "results": 1}
+    seen = {(s.stage, s.split): s.recordings for s in done.audit.seen}
+    assert seen["gemo_clap", "train"] == seen["am_softmax_classification", "train"] == len(train)
+
+    leaking = exp.add(1, "train", "1F/3.wav")
+    write_sisters(exp, leaking, leaking)
+    done = run_audit(exp.folder)
+    what = "split train: 1 recording of the test part: 1F/3.wav (speaker 1F)"
+    assert done.status == 1 and set(done.err) == {
+        f"leak: {FLESA_ADAPTED} and 3 more that inherit it: fold 1, stage am_softmax_classification, {what}",
+        f"leak: {GEMO_CLAP} and 1 more that inherit it: fold 1, stage gemo_clap, {what}",
+    }
 
 
 @pytest.mark.parametrize("part, origin", [("stage1_train", STAGE1), ("kmeans", KMEANS), ("labels_train", LABELS)])

@@ -53,6 +53,14 @@ def test_crops_of_audio_and_labels_stay_aligned(n, limit, epoch):
     assert last - first < limit + frames.HOP
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_recordings_that_are_too_short_are_left_out(manifest, shuffle):
+    dataset = SpeechDataset(manifest, min_sample_size=manifest.n_samples[3], shuffle=shuffle)
+    assert sorted(dataset.ordered_indices()) == [3, 4, 5, 6, 7]
+    with pytest.raises(UserError, match="train.tsv: no recording has the 99999 samples of task.min_sample_size"):
+        SpeechDataset(manifest, min_sample_size=99_999)
+
+
 def test_a_crop_has_the_labels_of_its_frames(manifest):
     dataset = labelled(manifest, max_sample_size=4000, random_crop=True)
     wave = read_audio(manifest, 7)

@@ -175,6 +175,28 @@ def test_stage3_loss(fold, head):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["multitask_emotion_gender", "am_softmax_classification"])
+@pytest.mark.parametrize("kind, size", [("attention", 32), ("mean", 32), ("bilstm", 16)])
+def test_poolings_of_stages_1_and_3(fold, name, kind, size):
+    task, model, criterion = build(name, {"data": str(fold)}, {"pooling": kind, "lstm_dim": 8})
+    sample = batch(task)
+    assert model.pool(**sample["net_input"]).shape == (8, size)
+    criterion(model, sample)[0].backward()
+    assert all(p.grad.any() for p in model.pooling.parameters())
+
+
+def test_linear_head_is_cross_entropy_on_the_pooled_vector(fold):
+    model = {"pooling": "attention", "head": "linear"}
+    task, model, criterion = build("am_softmax_classification", {"data": str(fold)}, model)
+    sample = batch(task)
+    with torch.no_grad():
+        pooled = model.pool(**sample["net_input"])
+        logits = F.linear(pooled, model.emotion_head.classifier.weight, model.emotion_head.classifier.bias)
+        expected = F.cross_entropy(logits, sample["emotion"], reduction="sum")
+        assert criterion(model, sample)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(model(**sample["net_input"])["embedding"], pooled)
+
+
 STAGES = ["multitask_emotion_gender", "multiscale_label_pretraining", "am_softmax_classification"]
 
 

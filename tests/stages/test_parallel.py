@@ -41,6 +41,28 @@ def test_two_ranks_follow_one(stage, labelled_fold, tmp_path):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-2)
 
 
+def test_two_ranks_of_gemo_clap_compare_the_recordings_of_both(fold, tmp_path):
+    """The whole training part in one batch, or half of it on each rank: the same losses and weights."""
+    more = ["common.log_format=json", "criterion.variant=ml", "criterion.target_norm=l1"]
+    more += ["+model.text.hidden_dropout_prob=0.0", "+model.text.attention_probs_dropout_prob=0.0"]
+    one = run(*command("gemo_clap", fold, tmp_path / "one", 6, *more, "dataset.batch_size=8", hubert=STILL))
+    two = on_two_ranks(command("gemo_clap", fold, tmp_path / "two", 6, *more, "dataset.batch_size=4", hubert=STILL))
+    for part, n in (("update", 6), ("valid_loss", 2)):
+        assert len(losses(one, part)) == len(losses(two, part)) >= n
+        for a, b in zip(losses(one, part), losses(two, part), strict=True):
+            assert b == pytest.approx(a, rel=2e-3)
+    for a, b in zip(
+        final_state(tmp_path / "one")["model"].values(), final_state(tmp_path / "two")["model"].values(), strict=True
+    ):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-2)
+
+
+def test_a_rank_without_a_batch_of_its_own_keeps_gemo_clap_company(fold, tmp_path):
+    """Three batches for two ranks, of three, three and two recordings."""
+    output = on_two_ranks(command("gemo_clap", fold, tmp_path, 4, "common.log_format=json"))
+    assert [entry["num_updates"] for entry in losses(output, "update")][-1] == 4
+
+
 def test_two_ranks_resume_to_the_same_bits(labelled_fold, tmp_path):
     """The first four updates, then the rest: the schedule's length is the same throughout."""
     schedule = "lr_scheduler.total_num_update=6"

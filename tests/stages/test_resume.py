@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 from conftest import REPO
-from training import STAGES, assert_same, command, final_state, run
+from training import CONFIGURATIONS, assert_same, command, final_state, run
 
 UPDATES = 12
 KILLS = int(os.environ.get("GMP_KILLS", 2))  # per stage
@@ -35,7 +35,7 @@ def killed_while_writing(step: int, arguments) -> None:
     assert done.returncode in (0, -signal.SIGKILL), done.stdout[-3000:] + done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CONFIGURATIONS)
 def test_killed_and_restarted_is_the_same_to_the_bit(stage, labelled_fold, tmp_path):
     """Every other kill falls into the writing of a checkpoint."""
     run(*command(stage, labelled_fold, tmp_path / "undisturbed", UPDATES))
