@@ -40,7 +40,9 @@ QUICK_SECTIONS = {"1s": 1, "4s": 4, "20s": 20}
 CONTENDERS = ("ours", "onnx", "onnx int8", "transformers")
 SIZES = ("base", "small")  # HuBERT-base, and the backbone that comes with the package
 EMOTIONS = ["angry", "happy", "neutral", "sad"]
-HEAD = {"lstm_dim": 256, "lstm_layers": 1, "projection_dim": 256, "head": "am_softmax", "scale": 30.0}
+HEAD = {
+    "pooling": "bilstm", "lstm_dim": 256, "lstm_layers": 1, "projection_dim": 256, "head": "am_softmax", "scale": 30.0,
+}  # fmt: skip
 
 
 def write_speech(path, seconds: int) -> None:
@@ -58,7 +60,9 @@ def write_models(folder: Path, size: str) -> None:
     from gmp_plugin.export import export_folder, export_onnx, quantize
     from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
     from gmp_plugin.hubert.checkpoint import HubertCheckpoint, load_hubert
-    from gmp_plugin.recognizer_model import RecognizerModel, TrainedModel
+    from gmp_plugin.modules.heads import make_head
+    from gmp_plugin.modules.pooling import make_pooling
+    from gmp_plugin.recognizer_model import TrainedModel
 
     torch.manual_seed(0)
     names = {"emotion": EMOTIONS}
@@ -67,8 +71,10 @@ def write_models(folder: Path, size: str) -> None:
         hubert = HubertCheckpoint(__file__, settings, False, HubertBackbone(hubert_config(settings)).state_dict())
     else:
         hubert = load_hubert(size)
-    model = RecognizerModel(hubert.build(), HEAD, names)
-    tensors = {f"pooling.{k}": v for k, v in model.pooling.state_dict().items()} | model.heads.state_dict()
+    pooling = make_pooling(HEAD["pooling"], hubert.build().dim, HEAD["lstm_dim"], HEAD["lstm_layers"])
+    head = make_head(HEAD["head"], pooling.output_dim, HEAD["projection_dim"], len(EMOTIONS), HEAD["scale"], 0.0)
+    tensors = {f"pooling.{k}": v for k, v in pooling.state_dict().items()}
+    tensors |= {f"emotion_head.{k}": v for k, v in head.state_dict().items()}
     trained = TrainedModel(__file__, hubert, HEAD, tensors, names, 1.0)
     export_folder(trained, folder / "ours")
     difference = export_onnx(trained, folder / "onnx.onnx")

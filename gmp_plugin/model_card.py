@@ -8,7 +8,7 @@ import numpy as np
 from . import frames
 from .calibration import BINS, expected_calibration_error, softmax
 from .fold_results import RATES, held_out_logits
-from .recognizer_model import TrainedModel, pooled_dim
+from .recognizer_model import PROMPTS, TrainedModel, pooled_dim
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ pipeline_tag: audio-classification
 
 # {card.title}
 
-{card.about or "Emotion of a spoken utterance, by HuBERT, a BiLSTM, mean pooling and a head trained on them."}
+{card.about or "Emotion of a spoken utterance, by HuBERT, pooling over time and a head trained on them."}
 
 | | |
 |---|---|
@@ -203,5 +203,16 @@ def seen_list(provenance: list[dict]) -> str:
 
 def _head(trained: TrainedModel) -> str:
     settings = trained.settings
-    last = f"AM-softmax (cosine, s = {settings['scale']:g})" if settings["head"] == "am_softmax" else "linear"
-    return f"BiLSTM {settings['lstm_dim']} each way, mean over time, projection {settings['projection_dim']}, {last}"
+    size = settings["projection_dim"]
+    pooling = {
+        "bilstm": f"BiLSTM {settings['lstm_dim']} each way, mean over time",
+        "attention": "attention over time",
+        "mean": "mean over time",
+    }
+    head = {
+        "am_softmax": f"projection {size}, AM-softmax (cosine, s = {settings['scale']:g})",
+        "cross_entropy": f"projection {size}, linear",
+        "linear": "linear",
+        PROMPTS: f"two linear layers of {size}, cosines to the classes' prompts",
+    }
+    return f"{pooling[settings['pooling']]}, {head[settings['head']]}"
