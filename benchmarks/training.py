@@ -4,8 +4,9 @@ Stage 2 against stock fairseq: `hubert_pretraining`'s model and criterion with f
 same audio, labels, weights and masks. Stages 1 and 3 against transformers'
 `HubertForSequenceClassification` with torch's AdamW, without the BiLSTM that ours has on top.
 Contenders take turns in one run; medians of whole updates (forward, loss, backward, optimiser). Peak
-memory is that of a process of its own. Then what an update waits for its data, decoded from FLAC
-files, beside the same batches ready in memory.
+memory is that of a process of its own. With four clips and 4096 classes fairseq's loss leaves no room for
+another contender: there each one is alone, time included. Then what an update waits for its data,
+decoded from FLAC files, beside the same batches ready in memory.
 
 Every case is written when it is done, with the machine's load at its start and end.
 
@@ -57,7 +58,7 @@ ADAM = {
     "use_old_adam": False, "fp16_adam_stats": False, "tpu": False,
 }  # fmt: skip
 QUICK = {"encoder_layers": 2, "encoder_embed_dim": 192, "encoder_ffn_embed_dim": 384, "encoder_attention_heads": 4}
-NANO = {  # examples/iemocap/nano/hubert.yaml
+NANO = {
     "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 2 + [(64,3,2)] * 2 + [(64,2,2)] * 2", "encoder_layers": 4,
     "encoder_embed_dim": 96, "encoder_ffn_embed_dim": 192, "encoder_attention_heads": 4, "conv_pos": 32,
     "conv_pos_groups": 8,
@@ -257,25 +258,46 @@ def time_case(case: dict, size: dict, seconds: float, clips: int, rounds: int) -
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def peak_memory(case: dict, name: str, args) -> float:
-    """GiB of a process that makes two updates with one contender."""
-    command = [sys.executable, __file__, "--only", json.dumps([case, name]), *(["--quick"] if args.quick else [])]
+def alone(case: dict, name: str, clips: int, args) -> dict:
+    """Seconds of the last of two updates of one contender in a process of its own, and its peak memory in GiB."""
+    command = [
+        sys.executable,
+        __file__,
+        "--only",
+        json.dumps([case, name, clips]),
+        *(["--quick"] if args.quick else []),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def only(case: dict, name: str, size: dict, seconds: float, clips: int) -> None:
     sample = batch(seconds, clips, case["scales"])
     update = contenders(case, size, [name])[name]
     for _ in range(2):
+        started = time.perf_counter()
         update(sample)
     # Not `ru_maxrss`: that starts at the parent's size.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) / 2**20)
+    peak = int(status["VmHWM"].split()[0]) / 2**20
+    print(json.dumps({"seconds": time.perf_counter() - started, "peak_GiB": peak}))
+
+
+def largest_batch(clips: int, args) -> list[dict]:
+    """Three scales with all the clips, which takes fairseq 17 GB; each contender in a process of its own."""
+    rows = []
+    for dtype in DTYPES:
+        case = {"stage": 2, "scales": [64, 512, 4096], "dtype": dtype}
+        row = {**case, "clips": clips}
+        for name in ("fairseq", "ours", "ours, activations recomputed"):
+            row[name] = alone(case, name, clips, args)
+            print(f"{dtype} {name:30} {row[name]['seconds']:6.2f} s {row[name]['peak_GiB']:6.2f} GiB", flush=True)
+        rows.append(row)
+    return rows
 
 
 def clips_of(case: dict, clips: int) -> int:
-    """Two at most with 4096 classes: fairseq's loss takes 12 GB with four clips of 4 s."""
+    """Two at most with 4096 classes: fairseq's loss takes 12 GB with four clips of 4 s (see `largest_batch`)."""
     return min(clips, 2) if 4096 in case["scales"] else clips
 
 
@@ -286,7 +308,8 @@ def time_updates(size: dict, seconds: float, clips: int, rounds: int, args, done
             continue
         load = os.getloadavg()[0]
         medians = time_case(case, size, seconds, clips_of(case, clips), rounds)
-        memory = {} if args.quick and case != CASES[0] else {name: peak_memory(case, name, args) for name in medians}
+        measured = () if args.quick and case != CASES[0] else medians
+        memory = {name: alone(case, name, clips_of(case, clips), args)["peak_GiB"] for name in measured}
         incumbent, mine = list(medians)[:2]
         row = {
             **{key: case[key] for key in ("stage", "scales", "dtype")}, "clips": clips_of(case, clips),
@@ -394,7 +417,7 @@ def time_loading(quick: bool) -> dict:
     return {**result, "load": [load, os.getloadavg()[0]]}
 
 
-SECTIONS = ("equal_maths_loss", "updates", "loading", "padding")
+SECTIONS = ("equal_maths_loss", "updates", "largest_batch", "loading", "padding")
 
 
 def main(argv=None) -> None:
@@ -408,8 +431,8 @@ def main(argv=None) -> None:
     warnings.simplefilter("ignore")
     size, seconds, clips, rounds = (QUICK, 1.0, 2, 2) if args.quick else ({}, 4.0, 4, 3)
     if args.only:
-        case, name = json.loads(args.only)
-        only(case, name, size, seconds, clips_of(case, clips))
+        case, name, clips = json.loads(args.only)
+        only(case, name, size, seconds, clips)
         return
 
     result = {
@@ -437,6 +460,8 @@ def main(argv=None) -> None:
         print(f"padding in batches of 64 on IEMOCAP's lengths: {100 * padding:.1f} %")
     if "loading" in args.sections:
         keep("loading", time_loading(args.quick))
+    if "largest_batch" in args.sections and not args.quick:
+        keep("largest_batch", largest_batch(clips, args))
     if "updates" in args.sections:
         rows = result.get("updates", []) if args.resume else []
         for row in time_updates(size, seconds, clips, rounds, args, list(rows)):
