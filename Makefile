@@ -9,7 +9,7 @@ GPUS ?= 1
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup demo experiment pretrain test lint bench
+.PHONY: setup demo experiment recognizer pretrain test lint bench
 
 setup: $(READY)
 
@@ -45,10 +45,19 @@ demo: $(READY)
 # SNAKEMAKE="-n" for a dry run, or any setting of examples/iemocap/workflow.yaml as
 # CONFIG="scales=32,128 only_folds=1".
 NAME ?= $(CORPUS)
+corpus = corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") $(if $(SEEDS),seeds=$(SEEDS)) \
+	$(if $(ABLATIONS),ablations=$(ABLATIONS))
 experiment: $(READY)
 	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make experiment CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
-	$(call workflow,iemocap,$(NAME),corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") \
-		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(ABLATIONS),ablations=$(ABLATIONS)))
+	$(call workflow,iemocap,$(NAME),$(corpus))
+
+# After `make experiment`, with the same settings: a model of all of the corpus's speakers, for gmp-ser, into
+# exp/NAME_recognizer/recognizer. Its card and its calibration are those of the experiment's folds.
+# make recognizer CORPUS=emodb ROOT=EMODB CONFIG="licence=CC-BY-4.0"
+recognizer: override SNAKEMAKE += recognizer
+recognizer: $(READY)
+	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make recognizer CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
+	$(call workflow,iemocap,$(NAME)_recognizer,folds=none tested=$(NAME) $(corpus))
 
 # A small HuBERT from recordings without labels, into exp/pretrain_small/weights:
 # make pretrain SPEECH=LibriSpeech

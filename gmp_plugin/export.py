@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 import numpy as np
 import safetensors.torch
 
-from . import frames
+from . import frames, provenance
 from .errors import UserError
 from .exported import HEAD, RECOGNIZER, describe
 from .extras import need
@@ -35,7 +35,7 @@ def export_folder(trained: TrainedModel, folder, card: CardText | None = None, f
     card = card or CardText()
     hubert = HubertCheckpoint(
         trained.hubert.path, trained.hubert.settings, trained.hubert.normalize, trained.hubert.state_dict,
-        without_places(trained.provenance),
+        provenance.published(trained.provenance, card.corpus),
     )  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -110,14 +110,6 @@ def disagreement(model, engine) -> float:
         ]
     )
     return float(np.abs(found - expected).max())
-
-
-def without_places(provenance: list[dict]) -> list[dict]:
-    """A provenance without this machine's folders: recordings by their names alone."""
-    return [
-        {k: v for k, v in e.items() if k != "root"} | {"manifest": Path(e.get("manifest") or "").name}
-        for e in provenance
-    ]
 
 
 def _about(trained: TrainedModel, card: CardText) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 from . import frames
 from .calibration import BINS, expected_calibration_error, softmax
 from .fold_results import RATES, held_out_logits
+from .provenance import published
 from .recognizer_model import PROMPTS, TrainedModel, pooled_dim
 
 
@@ -16,13 +17,15 @@ class CardText:
     """What only the exporter knows.
 
     `title`; `about`, a paragraph on the data and on what the model is not good for; `licence`, an SPDX name or free
-    words; `results`, the `result.json` of test parts, of this model or of others that were trained like it;
-    `checkpoint_sha256` of the file that is exported, which tells them apart.
+    words; `corpus`, the name of what it was trained on, in place of folders of this machine; `results`, the
+    `result.json` of test parts, of this model or of others that were trained like it; `checkpoint_sha256` of the file
+    that is exported, which tells them apart.
     """
 
     title: str = "Speech emotion recognition with GMP-ATL"
     about: str = ""
     licence: str = ""
+    corpus: str | None = None
     results: tuple[dict, ...] = ()
     checkpoint_sha256: str | None = None
 
@@ -65,7 +68,7 @@ about anyone by them.
 
 ## Data seen
 
-{seen_list(trained.provenance)}
+{seen_list(published(trained.provenance, card.corpus))}
 
 ## Licence
 
@@ -197,7 +200,10 @@ def results_table(results: Iterable[dict]) -> str:
 
 
 def seen_list(provenance: list[dict]) -> str:
-    lines = [f"- {e['stage']}, {e['split']}: {len(e['utterances'])} recordings" for e in provenance]
+    lines = [
+        f"- {e['stage']}, {e['split']}: {len(e['utterances'])} recordings" + (f" of {e['root']}" if e["root"] else "")
+        for e in provenance
+    ]
     return "\n".join(lines) or "- not known"
 
 

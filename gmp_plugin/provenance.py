@@ -65,6 +65,13 @@ def merge(*provenances: list[dict]) -> list[dict]:
     return merged
 
 
-def published(provenance: list[dict], corpus: str) -> list[dict]:
-    """The entries with the name of the corpus in place of this machine's folders, for weights that others get."""
-    return [{**e, "root": corpus, "manifest": Path(e["manifest"]).name} for e in provenance]
+def published(provenance: list[dict], corpus: str | None) -> list[dict]:
+    """The entries for weights that others get: with the name of the corpus, or nothing, in place of local folders.
+
+    An entry that names a corpus already, as those of published weights that training started from, keeps it.
+    """
+
+    def name(root: str | None) -> str | None:
+        return corpus if root is None or Path(root).is_absolute() else root
+
+    return [{**e, "root": name(e.get("root")), "manifest": Path(e["manifest"]).name} for e in provenance]

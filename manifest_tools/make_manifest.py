@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -36,8 +37,9 @@ def main(argv=None) -> None:
     parser.add_argument("--root", required=True, type=Path, help="the corpus's folder; for csv, the CSV file")
     parser.add_argument("--out", required=True, type=Path, help="folder to write to")
     parser.add_argument(
-        "--folds", default="session", metavar="session|speaker|N", help="what each fold holds out (session)"
-    )
+        "--folds", default="session", metavar="session|speaker|N|none",
+        help="what each fold holds out (session); none: one fold without test part, for a model of all speakers",
+    )  # fmt: skip
     parser.add_argument(
         "--valid-fraction", type=float, default=0.1, help="share of the rest that becomes the validation part (0.1)"
     )
@@ -134,7 +136,7 @@ def _write(out: Path, table, folds, args, root: Path, skipped) -> None:
         for name in ("emotion", "gender"):
             # Over the whole corpus, so that a class has the same number in every fold.
             manifest.write_dictionary(folder / f"dict.{name}.txt", (getattr(u, name) for u in utterances))
-        for split in manifest.SPLITS:
+        for split in filter(partial(getattr, fold), manifest.SPLITS):  # a fold of all speakers has no test part
             manifest.write_split(folder, split, table.root, [utterances[i] for i in getattr(fold, split)])
         test = [utterances[i] for i in fold.test]
         summary.append(
@@ -181,9 +183,13 @@ def _class_counts(utterances, indices) -> dict[str, int]:
     return dict(sorted(Counter(utterances[i].emotion for i in indices).items()))
 
 
+def _held_out(fold) -> str:
+    return ", ".join(fold.held_out) or "nobody"
+
+
 def _print_table(utterances, folds) -> None:
     classes = sorted({u.emotion for u in utterances})
-    width = max(8, *(len(", ".join(fold.held_out)) for fold in folds))
+    width = max(8, *(len(_held_out(fold)) for fold in folds))
     print(f"fold  {'held out':{width}}  part   {'all':>6}" + "".join(f"{c:>9}" for c in classes) + f"{'hours':>8}")
     for number, fold in enumerate(folds, start=1):
         for split in manifest.SPLITS:
@@ -191,7 +197,7 @@ def _print_table(utterances, folds) -> None:
             counts = _class_counts(utterances, indices)
             hours = sum(utterances[i].n_samples for i in indices) / frames.SAMPLE_RATE / 3600
             print(
-                f"{number:<6}{', '.join(fold.held_out):{width}}  {split:5}  {len(indices):6}"
+                f"{number:<6}{_held_out(fold):{width}}  {split:5}  {len(indices):6}"
                 + "".join(f"{counts.get(c, 0):9}" for c in classes)
                 + f"{hours:8.2f}"
             )

@@ -75,12 +75,12 @@ def test_the_folder_is_the_model(tmp_path, stage, hubert, model, normalize):
 
 def test_the_card_gives_the_folds_and_no_place_of_this_machine(tmp_path, seen):
     checkpoint = save_stage(tmp_path / "a.pt", provenance=seen)
-    card = CardText("Emotions of actors", "German, acted.", "CC0-1.0", RESULTS)
+    card = CardText("Emotions of actors", "German, acted.", "CC0-1.0", "EMO-DB", RESULTS)
     export_folder(read_stage(checkpoint), tmp_path / "folder", card)
     text = (tmp_path / "folder" / "README.md").read_text()
     assert "# Emotions of actors" in text and "license: cc0-1.0" in text and "German, acted." in text
     assert "**70.0** ± 5.0 | **70.0** ± 0.0 | **65.0** ± 0.0" in text
-    assert f"- {STAGE3}, train: 2 recordings" in text and "angry, happy, neutral, sad" in text
+    assert f"- {STAGE3}, train: 2 recordings of EMO-DB" in text and "angry, happy, neutral, sad" in text
     for path in (tmp_path / "folder").iterdir():
         assert b"secret" not in path.read_bytes() and str(tmp_path).encode() not in path.read_bytes(), path.name
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [

@@ -18,6 +18,7 @@ from gmp_plugin.errors import UserError
 from gmp_plugin.files import sha256
 from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.manifest import Manifest
+from gmp_plugin.recognizer import Recognizer
 
 METHOD = "multitask.layer-3.k4-8.from_original.masked"
 FEW_UPDATES = ["optimization.max_update=3", "lr_scheduler.warmup_updates=1"]
@@ -250,6 +251,32 @@ def test_snakefile_runs_a_fold_to_the_summary_and_resumes(toy, tmp_path):
     (run / "stage2" / METHOD / "done").touch()
     shell(*command)
     assert "No existing checkpoint found" in (run / f"stage3/{METHOD}.am_softmax/train.log").read_text()
+
+
+def test_a_recogniser_of_all_speakers_with_the_figures_of_the_folds(toy, tmp_path):
+    def recognizer(*settings, **kwargs):
+        command = [*experiment("tiny_recognizer", toy, "folds=none", "tested=tiny", *settings), "--directory", tmp_path]
+        command.insert(command.index("--config"), "recognizer")
+        return shell(*command, **kwargs)
+
+    done = recognizer(check=False)
+    assert "exp/tiny/experiment.json is no experiment of the workflow" in done.stdout + done.stderr
+    shell(*experiment("tiny", toy), "--directory", tmp_path)
+    done = recognizer("stage3=[optimization.max_update=1]", check=False)
+    assert "stage3/" in done.stderr and "command is not what would be run here" in done.stderr
+
+    recognizer("title=Everybody", "licence=CC0-1.0")
+    folder = tmp_path / "exp/tiny_recognizer/recognizer"
+    card = (folder / "README.md").read_text()
+    result = json.loads((tmp_path / f"exp/tiny/fold2/seed1/stage3/{METHOD}.am_softmax/result.json").read_text())
+    assert "# Everybody" in card and "CC0-1.0" in card and "This model is none of those" in card
+    assert f"| 2 | {result['n_utterances']} | 1 | {result['uar']:.1f} | {result['war']:.1f} |" in card
+    loaded = Recognizer.load(folder)
+    assert loaded.calibrated
+    tuned = [e for e in loaded.provenance if e["stage"] == "am_softmax_classification"]
+    seen = {path for entry in tuned for path in entry["utterances"]}
+    assert len(seen) == len((toy / "data/utterances.tsv").read_text().splitlines()) - 2  # all speakers' recordings
+    shell("gmp-ser", "predict", "--model", folder, toy / "corpus" / "Session1")
 
 
 def test_flesa_and_gemo_clap_run_a_fold_to_the_report_and_the_audit(toy, stock_checkpoint, tmp_path):

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", default="Speech emotion recognition with GMP-ATL", help="of the card")
     parser.add_argument("--about", default="", help="a paragraph of the card: data, languages, what it is not good for")
     parser.add_argument("--licence", default="", help="of the weights: an SPDX name as CC-BY-4.0, or words")
+    parser.add_argument("--corpus", help="name of what it was trained on, in place of this machine's folders")
     parser.add_argument("--temperature", type=float, help="of the probabilities (default: the model's own)")
     add_device_argument(parser)
     parser.add_argument("--force", action="store_true", help="replace what is there")
@@ -78,7 +79,7 @@ def read_card(args):
     results = read_results(args.results)
     if not results and own and beside.is_file():
         results = [result for result in read_results([beside]) if result.get("checkpoint_sha256") == own]
-    return CardText(args.title, args.about, args.licence, tuple(results), own)
+    return CardText(args.title, args.about, args.licence, args.corpus, tuple(results), own)
 
 
 def write_onnx(trained, card, args) -> int:

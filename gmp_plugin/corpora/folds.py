@@ -21,13 +21,14 @@ class Fold:
 
 
 def make_folds(utterances, mode="session", valid_fraction: float = 0.1, seed: int = 1) -> list[Fold]:
-    """Folds that hold out each session, each speaker, or each of N groups of speakers once.
+    """Folds that hold out each session, each speaker, or each of N groups of speakers once; or one without test part.
 
     The test part is what is held out; the validation part is `valid_fraction` of the rest, drawn
     by `seed` and stratified by emotion and speaker; training has what remains. The same
     utterances give the same folds, in whatever order they come.
 
-    mode: "session", "speaker", or N (number or digits).
+    mode: "session", "speaker", N (number or digits), or "none": a single fold without test part, for a model that is
+        to learn from everybody.
     Raises `UserError` for too few sessions or speakers, for a speaker in two sessions, and for a
     fraction outside (0, 0.5].
     """
@@ -41,8 +42,8 @@ def make_folds(utterances, mode="session", valid_fraction: float = 0.1, seed: in
         valid = _draw(rest, utterances, valid_fraction, np.random.default_rng([seed, number]))
         if not valid:
             raise UserError(
-                f"fold {number} (held out: {', '.join(names)}) has no validation part: none of the classes has two "
-                f"of the other {len(rest)} utterances; add recordings"
+                f"fold {number} (held out: {', '.join(names) or 'nobody'}) has no validation part: none of the classes "
+                f"has two of the other {len(rest)} utterances; add recordings"
             )
         train = sorted(set(rest) - valid)
         folds.append(Fold(tuple(names), tuple(train), tuple(sorted(valid)), tuple(sorted(test))))
@@ -69,13 +70,15 @@ def _groups(utterances, mode, seed: int) -> list[tuple[str, list[str]]]:
                 )
     field = "session" if mode == "session" else "speaker"
     names = sorted({getattr(u, field) for u in utterances}, key=natural_key)
+    if mode == "none":
+        return [(field, [])]
     if len(names) < 2:
         other = "; use --folds speaker" if mode == "session" and len({u.speaker for u in utterances}) > 1 else ""
         raise UserError(f"folds need at least 2 {field}s, found {len(names)} ({', '.join(names)}){other}")
     if mode in ("session", "speaker"):
         return [(field, [name]) for name in names]
     if not re.fullmatch(r"[0-9]+", str(mode)):
-        raise UserError(f"--folds {mode}: expected session, speaker, or a number of folds")
+        raise UserError(f"--folds {mode}: expected session, speaker, a number of folds, or none")
     if not 2 <= int(mode) <= len(names):
         raise UserError(
             f"--folds {mode}: expected a number from 2 to {len(names)}, as the corpus has {len(names)} speakers and a "

@@ -51,6 +51,14 @@ def test_folds_never_leak_and_lose_nothing(utterances, mode, fraction, seed):
             assert tested == set(fold.held_out)
 
 
+@settings(max_examples=50, deadline=None)
+@given(corpora(), fractions, seeds)
+def test_a_fold_that_holds_out_nobody(utterances, fraction, seed):
+    (fold,) = make_folds(utterances, "none", fraction, seed)
+    assert sorted(fold.train + fold.valid) == list(range(len(utterances)))
+    assert fold.held_out == fold.test == () and fold.train and fold.valid
+
+
 @settings(max_examples=150, deadline=None)
 @given(corpora(), modes, fractions, seeds)
 def test_validation_has_every_class_and_about_the_fraction(utterances, mode, fraction, seed):
@@ -136,8 +144,8 @@ def test_fraction_must_leave_something_for_both_parts(fraction):
     [
         ("11", "expected a number from 2 to 10, as the corpus has 10 speakers"),
         (1, "expected a number from 2 to 10"),
-        ("-3", "expected session, speaker, or a number"),
-        ("actor", "expected session, speaker, or a number"),
+        ("-3", "expected session, speaker, a number"),
+        ("actor", "expected session, speaker, a number"),
     ],
 )
 def test_wrong_folds(mode, message):

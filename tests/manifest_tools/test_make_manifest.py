@@ -80,6 +80,15 @@ def test_files_of_every_fold_agree(corpus, tmp_path):
     assert not (out / "fold3").exists()
 
 
+def test_nobody_held_out_leaves_no_test_files(corpus, tmp_path, capsys):
+    run(corpus, tmp_path / "out", "--folds", "none")
+    assert "1     nobody    test        0" in capsys.readouterr().out
+    parts = [Manifest.read(tmp_path / "out" / "fold1" / f"{split}.tsv") for split in ("train", "valid")]
+    assert sum(map(len, parts)) == 48 and not set(parts[0].paths) & set(parts[1].paths)
+    assert not list((tmp_path / "out").rglob("test.*"))
+    assert json.loads((tmp_path / "out" / "folds.json").read_text())["folds"][0]["held_out_speakers"] == []
+
+
 def test_record(corpus, tmp_path):
     run(corpus, tmp_path / "out", "--folds", "speaker", "--seed", "7", "--valid-fraction", "0.25")
     record = json.loads((tmp_path / "out" / "folds.json").read_text())
@@ -273,7 +282,7 @@ def test_nothing_usable(corpus, tmp_path):
     ("options", "message"),
     [
         (["--folds", "5"], "--folds 5: expected a number from 2 to 4"),
-        (["--folds", "room"], "--folds room: expected session, speaker, or a number"),
+        (["--folds", "room"], "--folds room: expected session, speaker, a number"),
         (["--valid-fraction", "0"], "--valid-fraction 0.0: expected more than 0 and at most 0.5"),
         (["--seed", "-1"], "--seed -1: expected 0 or more"),
         (["--strict"], "--strict compares with published counts, which are known for iemocap"),
