@@ -125,7 +125,8 @@ def linear(module: nn.Linear, x: Tensor) -> Tensor:
         x = x.to(module.weight.dtype)
     if x.device.type != "cpu" or x.dtype != torch.float32 or not _ONEDNN or torch.is_autocast_enabled("cpu"):
         return F.linear(x, module.weight, module.bias)
-    return _OneDnnLinear.apply(x, module.weight, module.bias)
+    compute = _OneDnnLinear.apply if torch.is_grad_enabled() else _onednn  # a Function costs as much as 50 frames do
+    return compute(x, module.weight, module.bias)
 
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
