@@ -14,8 +14,9 @@ from .. import frames
 from ..errors import UserError
 from .conv_cache import ConvCache, frozen_features
 from .convolution import convolve, normalize_clips
-from .encoder import Packing, encode, layer_norm, linear
+from .encoder import Packing, encode, layer_norm
 from .masking import span_mask
+from .products import linear
 
 
 def hubert_config(settings: dict) -> HubertConfig:

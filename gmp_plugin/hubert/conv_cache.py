@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -15,9 +14,6 @@ from .. import frames
 from ..files import atomic_path
 
 logger = logging.getLogger(__name__)
-
-# A clip alone is padded to a multiple of 0.32 s: oneDNN builds its kernels anew for every length.
-GRID = 16 * frames.HOP
 
 
 def frozen_features(compute: Callable, source: Tensor, n_samples: Tensor, cache: "ConvCache | None" = None) -> Tensor:
@@ -38,8 +34,7 @@ def frozen_features(compute: Callable, source: Tensor, n_samples: Tensor, cache:
     together = 1 if source.device.type == "cpu" else len(lengths)
     for part in (missing[i : i + together] for i in range(0, len(missing), together)):
         longest = max(lengths[i] for i in part)
-        clips = F.pad(source[part, :longest], (0, -longest % GRID))
-        features = compute(clips, n_samples[part]).split([frames.n_frames(lengths[i]) for i in part])
+        features = compute(source[part, :longest], n_samples[part]).split([frames.n_frames(lengths[i]) for i in part])
         for i, x in zip(part, features, strict=True):
             found[i] = x
             if keys[i]:
@@ -117,7 +112,7 @@ class ConvCache:
 
 def fingerprint(extractor: nn.Module, normalize: bool) -> str:
     """Hex digest of what the last bit of a clip's features depends on beside the clip."""
-    text = [torch.__version__, torch.backends.cpu.get_cpu_capability(), f"normalize {normalize}"]
+    text = ["in pieces", torch.__version__, torch.backends.cpu.get_cpu_capability(), f"normalize {normalize}"]
     tensors = sorted(extractor.state_dict().items())
     text += [f"{name} {x.dtype} {x.device.type} {tuple(x.shape)}" for name, x in tensors]
     return _digest("\n".join(text), *(x for _, x in tensors))

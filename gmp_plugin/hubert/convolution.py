@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .. import frames
 from .encoder import gelu, layer_norm
+from .products import packed, product
 
 # As `F.layer_norm` in fairseq's datasets. transformers' feature extractor adds 1e-7 instead, which
 # shows on quiet recordings only; the weights were pretrained with this one, and the same weights
@@ -17,6 +18,11 @@ NORMALIZE_EPS = 1e-5
 # Frames that the row of a batch is rounded up to (1.28 s). oneDNN builds its kernels anew for every
 # length, and is slow on odd ones: without this a small model's training takes nearly twice as long.
 ROW_FRAMES = 64
+
+# Where no gradient is asked for on a CPU, a clip goes through the layers in pieces whose largest tensor has so many
+# numbers (8 MB: 1.28 s of HuBERT), which stay in the processor's caches from one layer to the next.
+PIECE_NUMBERS = 2**21
+LAST_PIECE_FRAMES = 16  # the last of several pieces is rounded up to these
 
 
 def normalize_clips(source: Tensor, n_samples: Tensor) -> Tensor:
@@ -35,9 +41,12 @@ def convolve(extractor: nn.Module, source: Tensor, n_samples: Tensor) -> Tensor:
     """fairseq's `ConvFeatureExtractionModel`: audio `(B, N)` -> features of the valid frames, `(M, C)`.
 
     M is the sum of the clips' frames, clip after clip. Clips of different lengths lie in one row,
-    one after the other, so that padding is not computed. The audio itself is never rounded to bf16
-    before the group norm.
+    one after the other, so that padding is not computed; on a CPU without gradients each goes alone, in
+    pieces. The audio itself is never rounded to bf16 before the group norm.
     """
+    if source.device.type == "cpu" and not torch.is_grad_enabled():
+        clips = zip(source.float(), n_samples.tolist(), strict=True)
+        return torch.cat([_convolve_clip(extractor, clip[:n]) for clip, n in clips])
     x, blocks = source.float()[:, None], list(extractor.conv_layers)
     if isinstance(blocks[0][2], nn.GroupNorm):
         conv, dropout, norm, _ = blocks.pop(0)
@@ -73,16 +82,59 @@ def _one_row(x: Tensor, lengths: list[int], kernels_strides) -> tuple[Tensor, Te
     return torch.cat(pieces, 1)[None], torch.cat(index).to(x.device)
 
 
+def _convolve_clip(extractor: nn.Module, clip: Tensor) -> Tensor:
+    """The same for a clip `(N,)`: features `(T, C)`.
+
+    Frames lie one after the other, so that the windows of a convolution are overlapping rows of them, and the
+    convolution is a product.
+    """
+    blocks = list(extractor.conv_layers)
+    kernels_strides = [_kernel_stride(block[0]) for block in blocks]
+    kernel, stride = kernels_strides[0]
+    hop = math.prod(stride for _, stride in kernels_strides)
+    field = 1  # samples that an output frame looks at
+    for k, s in reversed(kernels_strides):
+        field = (field - 1) * s + k
+    conv, first_norm = blocks[0][0], blocks[0][2]
+    if isinstance(first_norm, nn.GroupNorm):
+        weight, shift = (x[0].float() for x in fold_group_norm(conv, first_norm, clip[None], torch.tensor([len(clip)])))
+        norms = [None]
+    else:
+        weight, shift = conv.weight[:, 0].float(), None if conv.bias is None else conv.bias.float()
+        norms = [_layer_norm_of(blocks[0])]
+    norms += [_layer_norm_of(block) for block in blocks[1:]]
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else conv.weight.dtype
+    weights = [packed(block[0].weight.permute(0, 2, 1).flatten(1)) for block in blocks[1:]]  # (C, k * C)
+    total, pieces = frames.n_frames(len(clip), kernels_strides), []
+    longest = max(1, PIECE_NUMBERS * stride // (conv.out_channels * hop))
+    for start in range(0, total, longest):
+        n = min(longest, total - start)
+        samples = clip[start * hop : (start + n - 1) * hop + field]
+        if start and n < longest:
+            samples = F.pad(samples, (0, (-n % LAST_PIECE_FRAMES) * hop))
+        with torch.autocast("cpu", enabled=False):
+            x = F.linear(samples.unfold(0, kernel, stride), weight, shift).to(dtype)
+        x = gelu(x if norms[0] is None else layer_norm(norms[0], x))
+        for block, weight_, norm, (k, s) in zip(blocks[1:], weights, norms[1:], kernels_strides[1:], strict=True):
+            windows = x.as_strided(((len(x) - k) // s + 1, k * x.size(1)), (s * x.size(1), 1))
+            x = product(windows, weight_, block[0].bias)
+            x = gelu(x if norm is None else layer_norm(norm, x).to(dtype))
+        pieces.append(x[:n])
+    return torch.cat(pieces)
+
+
+def _layer_norm_of(block: nn.Sequential) -> nn.LayerNorm | None:
+    """The layer norm over channels of a block, where it has one; it stands between two transpositions."""
+    return block[2][1] if isinstance(block[2], nn.Sequential) else None
+
+
 def _kernel_stride(conv: nn.Conv1d) -> tuple[int, int]:
     return conv.kernel_size[0], conv.stride[0]
 
 
 def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_samples: Tensor) -> Tensor:
-    """Convolution of one input channel and its group norm over the valid frames of each clip, in one step.
-
-    One group per channel, so the norm is a scale and a shift per clip and channel. Both follow from
-    the mean and the covariance of the clip's windows, a vector of k and a matrix of k x k numbers
-    (k = 10 samples), and go into the weights: the largest tensor of the model is written once.
+    """Convolution of one input channel and its group norm over the valid frames of each clip, in one step: the largest
+    tensor of the model is written once.
 
     Args:
         source: audio `(B, N)`.
@@ -90,6 +142,21 @@ def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_sampl
 
     Returns:
         `(B, C, T)` in the dtype of the model or of autocast.
+    """
+    weight, shift = fold_group_norm(conv, norm, source, n_samples)
+    device = source.device.type
+    with torch.autocast(device, enabled=False):
+        windows = source.unfold(1, *_kernel_stride(conv)).float()
+        x = torch.baddbmm(shift.float()[:, :, None], weight.float(), windows.transpose(1, 2))
+    return x.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else conv.weight.dtype)
+
+
+def fold_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_samples: Tensor) -> tuple[Tensor, Tensor]:
+    """The convolution's weights `(B, C, k)` with the group norm in them, and what is to be added, `(B, C)`; float64.
+
+    One group per channel, so the norm is a scale and a shift per clip and channel. Both follow from
+    the mean and the covariance of the clip's windows, a vector of k and a matrix of k x k numbers
+    (k = 10 samples).
     """
     kernel, stride = _kernel_stride(conv)
     n_frames = frames.n_frames(n_samples, ((kernel, stride),))
@@ -109,6 +176,4 @@ def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_sampl
         shift = norm.bias.double() - (weight @ mean[:, :, None])[:, :, 0]
         if conv.bias is not None:
             shift = shift + 0 * conv.bias.double()  # keeps its (zero) gradient
-        x = torch.baddbmm(shift.float()[:, :, None], weight.float(), windows.float().transpose(1, 2))
-    device = source.device.type
-    return x.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else conv.weight.dtype)
+    return weight, shift

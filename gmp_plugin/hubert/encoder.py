@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from fairseq import utils
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
+
+from .positional import positional
+from .products import linear
 
 
 @dataclass
@@ -54,8 +56,7 @@ def encode(encoder: nn.Module, x: Tensor, packing: Packing, n_layers: int | None
     Returns:
         `(M, D)`, output of the last layer that ran.
     """
-    padded = packing.unpack(x).transpose(1, 2).to(encoder.pos_conv[0].bias.dtype)
-    x = x + packing.pack(encoder.pos_conv(padded).transpose(1, 2))
+    x = x + packing.pack(positional(encoder.pos_conv, packing.unpack(x)))
     if not encoder.layer_norm_first:
         x = layer_norm(encoder.layer_norm, x)
     x = F.dropout(x, encoder.dropout, encoder.training)
@@ -116,38 +117,3 @@ def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 def gelu(x: Tensor) -> Tensor:
     """GELU, in place where no gradient asks for the input."""
     return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
-
-
-def linear(module: nn.Linear, x: Tensor) -> Tensor:
-    """`module(x)` in the type of its weights; in float32 on CPUs by oneDNN, which uses AVX-512 where MKL (on AMD) does
-    not: twice as fast."""
-    if x.dtype != module.weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        x = x.to(module.weight.dtype)
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not _ONEDNN or torch.is_autocast_enabled("cpu"):
-        return F.linear(x, module.weight, module.bias)
-    compute = _OneDnnLinear.apply if torch.is_grad_enabled() else _onednn  # a Function costs as much as 50 frames do
-    return compute(x, module.weight, module.bias)
-
-
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-class _OneDnnLinear(torch.autograd.Function):
-    """`F.linear` of `(M, in)` by the operator that torch.compile uses, which knows no gradient."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        grad_x = _onednn(grad, weight.t()) if ctx.needs_input_grad[0] else None
-        grad_weight = _onednn(grad.t(), x.t()) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_weight, grad.sum(0) if ctx.needs_input_grad[2] else None

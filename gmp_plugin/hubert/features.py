@@ -10,6 +10,7 @@ from .. import frames
 from ..frame_features import FrameFeatures
 from .backbone import HubertBackbone
 from .checkpoint import load_hubert
+from .products import pack
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class LayerFeatures(FrameFeatures):
         for module in backbone.modules():
             if isinstance(module, nn.Linear | nn.Conv1d):
                 module.to(DTYPES[dtype])
+        pack(backbone)
         self.layer = frames.resolve_layer(layer, backbone.n_layers)
         self.source = source
         logger.info(f"features of layer {self.layer} of {backbone.n_layers}, {dtype}")

@@ -1,0 +1,86 @@
+"""The positional convolution by Fourier transform, and products with packed weights, against torch's own modules."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
+from gmp_plugin.hubert.positional import fft_convolve, positional, weight_spectra
+from gmp_plugin.hubert.products import linear, pack
+
+
+def convolution(kernel, groups=4, channels=24):
+    torch.manual_seed(0)
+    conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=groups)
+    return nn.utils.weight_norm(conv, dim=2)
+
+
+@pytest.mark.parametrize("kernel", [128, 31, 1])
+@pytest.mark.parametrize("n_frames", [1, 2, 127, 128, 700])
+@torch.no_grad()
+def test_transforms_give_the_convolution(kernel, n_frames):
+    conv, x = convolution(kernel), torch.randn(3, n_frames, 24)
+    exact = convolution(kernel).double()
+    exact.load_state_dict(conv.state_dict())
+    expected = exact(x.double().transpose(1, 2))[:, :, :n_frames].transpose(1, 2)
+    torch.testing.assert_close(fft_convolve(conv, x).double(), expected, atol=2e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_changed_weights_are_noticed():
+    conv, x = convolution(16), torch.randn(1, 50, 24)
+    before, kept = fft_convolve(conv, x), weight_spectra(conv)
+    assert weight_spectra(conv) is kept  # computed once
+    conv.weight_g.mul_(2)
+    torch.testing.assert_close(fft_convolve(conv, x) - conv.bias, 2 * (before - conv.bias))
+    kept = weight_spectra(conv)
+    conv.to(torch.bfloat16)
+    assert not weight_spectra(conv).equal(kept)
+
+
+@pytest.mark.parametrize("settings", [{}, {"extractor_mode": "layer_norm", "conv_bias": True}, {"conv_pos": 31}])
+def test_the_backbone_gives_the_same_with_and_without_gradients(settings, monkeypatch):
+    """Without, clips go in pieces through the convolutions, and the positional convolution by transforms."""
+    torch.manual_seed(0)
+    small = {"encoder_layers": 2, "encoder_embed_dim": 48, "encoder_ffn_embed_dim": 96, "encoder_attention_heads": 4}
+    small["conv_feature_layers"] = "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2"
+    model = HubertBackbone(hubert_config({**small, **settings})).eval()
+    monkeypatch.setattr("gmp_plugin.hubert.convolution.PIECE_NUMBERS", 32 * 64 * 64)  # pieces of 64 frames
+    lengths = torch.tensor([400, 719, 64 * 320 + 80, 64 * 320 + 400, 70_000])
+    source = torch.zeros(5, 70_000)
+    for row, n in zip(source, lengths, strict=True):
+        row[:n] = torch.randn(int(n))
+    expected = model(source, lengths)["x"].detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model(source, lengths)["x"], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_give_the_same_products_until_they_change(dtype):
+    torch.manual_seed(0)
+    layer = nn.Linear(192, 768).to(dtype)
+    x = torch.randn(75, 192)
+    tolerance = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 2e-2}
+    pack(layer)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(layer, x), layer(x.to(dtype)), **tolerance)
+        layer.weight.mul_(2)
+        torch.testing.assert_close(linear(layer, x), layer(x.to(dtype)), **tolerance)
+        pack(layer)
+        layer.to(torch.float64)  # the same parameter with other data
+        torch.testing.assert_close(linear(layer, x), layer(x.double()))
+    layer.float()
+    pack(layer)
+    linear(layer, x).sum().backward()
+    assert layer.weight.grad is not None
+    copy.deepcopy(layer)
+
+
+def test_positional_keeps_gradients():
+    torch.manual_seed(0)
+    model = nn.Sequential(convolution(16), nn.Identity(), nn.GELU())
+    x = torch.randn(1, 30, 24, requires_grad=True)
+    positional(model, x)[:, :30].sum().backward()
+    assert x.grad is not None and model[0].weight_v.grad is not None
