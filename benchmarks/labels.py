@@ -11,7 +11,8 @@ fit      all scales at once, against learn_kmeans.py with one initialisation and
          added at the time that one took (only initialisations are repeated), and marked as extrapolated.
 stream   audio to the label files of all scales: features by stock fairseq's HubertModel to disk and one labelling pass
          per scale, against one stream, in float32 and bfloat16, taking turns on a part of the speech. Labels are
-         compared frame by frame, and those that differ must be near-ties; then all frames on the same features.
+         compared frame by frame, and those that differ must be near-ties; then all frames on the same features. Beside
+         the times stands what the products of the model alone would take at the best rate of the machine.
 trained  labels in bfloat16 against float32 on a trained checkpoint (--trained).
 parse    fairseq's reading of labels per utterance, against ours.
 memory   peak memory of labelling one and ten times the same clips, each in a process of its own.
@@ -39,7 +40,7 @@ import numpy as np
 import sklearn
 import soundfile
 import torch
-from support import label_scaling, near_ties, simple_kmeans
+from support import label_scaling, near_ties, products, simple_kmeans
 
 from gmp_plugin.devices import default_device
 from gmp_plugin.files import atomic_text
@@ -264,6 +265,7 @@ def streams(speech: Speech) -> dict:
             times[name].append(time.perf_counter() - started)
     median = {name: statistics.median(seconds) for name, seconds in times.items()}
     hours = sum(part.n_samples) / 16_000 / 3600
+    floor = least_seconds(speech, part)
     used = speech.cores if args.device == "cpu" else 1
     for name, seconds in median.items():
         print(f"{name:>10}: {seconds:.2f} s, {median['incumbent'] / seconds:.2f}x, {seconds / hours:.0f} s per hour")
@@ -285,6 +287,7 @@ def streams(speech: Speech) -> dict:
     print(f"features on disk: incumbent {features_bytes / 1e6:.0f} MB, ours none")
     return {
         "audio_s": 3600 * hours, "seconds": times, "median_s": median,
+        "products": floor,
         "ratio": median["incumbent"] / median["ours"], "ratio_bf16": median["incumbent"] / median["bf16"],
         "ours_s_per_audio_hour": median["ours"] / hours,
         "ours_core_h_per_audio_h": used * median["ours"] / 3600 / hours,
@@ -293,6 +296,20 @@ def streams(speech: Speech) -> dict:
         "agreement": agreement, "agreement_on_the_same_features": same, "bf16_labels_equal": half,
         "incumbent_features_bytes": features_bytes, "km_bytes_per_frame": km_bytes / len(x),
     }  # fmt: skip
+
+
+def least_seconds(speech: Speech, part: Manifest) -> dict:
+    """What the products of the model alone would take at the best rate that this machine gives to one."""
+    used = speech.cores if speech.args.device == "cpu" else 1
+    ten_seconds = products.operations(speech.backbone, 160_000, speech.layer)
+    total, found = ten_seconds * sum(part.n_samples) / 160_000, {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        rate = products.best_rate(dtype, speech.args.device, used)
+        found[name] = {"gflops": rate / 1e9, "least_s": total / rate}
+        print(
+            f"products alone, {name}: {total / rate:.2f} s at {rate / 1e9:.0f} GFLOP/s, the best rate of this machine"
+        )
+    return {"operations_per_audio_s": ten_seconds / 10, **found}
 
 
 def same_features(speech: Speech, km: MultiscaleKMeans) -> dict:
