@@ -54,10 +54,11 @@ experiment: $(READY)
 # After `make experiment`, with the same settings: a model of all of the corpus's speakers, for gmp-ser, into
 # exp/NAME_recognizer/recognizer. Its card and its calibration are those of the experiment's folds.
 # make recognizer CORPUS=emodb ROOT=EMODB CONFIG="licence=CC-BY-4.0"
-recognizer: override SNAKEMAKE += recognizer
+recognizer: override SNAKEMAKE := recognizer $(SNAKEMAKE)
+recognizer: override CONFIG += folds=none tested=$(NAME)
 recognizer: $(READY)
 	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make recognizer CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
-	$(call workflow,iemocap,$(NAME)_recognizer,folds=none tested=$(NAME) $(corpus))
+	$(call workflow,iemocap,$(NAME)_recognizer,$(corpus))
 
 # A small HuBERT from recordings without labels, into exp/pretrain_small/weights:
 # make pretrain SPEECH=LibriSpeech

@@ -60,9 +60,13 @@ class LabelledSet:
     def seen_by(self, recognizer: Recognizer, splits=("train", "valid")) -> dict[str, list[str]]:
         """Recordings that the model has seen, by stage (`provenance.seen`).
 
-        Of an exported model, which does not say in what folder they lay, all that have the same names.
+        Of an exported model, which says no more than the corpus's name, all that have the same names.
         """
-        records = [{**e, "root": e.get("root") or self.root} for e in recognizer.provenance]
+
+        def root(entry: dict) -> str:
+            return entry["root"] if entry.get("root") and Path(entry["root"]).is_absolute() else self.root
+
+        records = [{**entry, "root": root(entry)} for entry in recognizer.provenance]
         return provenance.seen(records, Manifest(self.root, tuple(self.paths), (0,) * len(self.paths)), splits)
 
     def recordings(self, indices) -> list:

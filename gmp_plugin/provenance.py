@@ -68,10 +68,13 @@ def merge(*provenances: list[dict]) -> list[dict]:
 def published(provenance: list[dict], corpus: str | None) -> list[dict]:
     """The entries for weights that others get: with the name of the corpus, or nothing, in place of local folders.
 
-    An entry that names a corpus already, as those of published weights that training started from, keeps it.
+    The corpus is that of the last entry; of others, names of corpora stay, as those of published weights that training
+    started from, and folders go.
     """
 
     def name(root: str | None) -> str | None:
-        return corpus if root is None or Path(root).is_absolute() else root
+        if root == provenance[-1].get("root"):
+            return corpus
+        return root if root and Path(root).name == root else None
 
     return [{**e, "root": name(e.get("root")), "manifest": Path(e["manifest"]).name} for e in provenance]

@@ -13,6 +13,7 @@ from .chunks import Chunk, Chunking
 from .corpora.audio import BadRecording
 from .errors import UserError
 from .exported import read_folder
+from .hubert.products import pack
 from .hubert.shipped import FOLDER
 from .recognizer_model import read_stage
 from .recording import Meter, Recording
@@ -124,8 +125,10 @@ class Recognizer:
             model = OnnxEngine.load(path, device)
             return cls(model, model.names, model.temperature, chunking, path=str(path), **options)
         trained = read_folder(path) if Path(path).is_dir() else read_stage(path)
+        model = trained.build().to(device)
+        pack(model)
         return cls(
-            trained.build().to(device), trained.names, trained.temperature, chunking, provenance=trained.provenance,
+            model, trained.names, trained.temperature, chunking, provenance=trained.provenance,
             path=str(path), **options,
         )  # fmt: skip
 

@@ -15,7 +15,6 @@ from .calibration import Calibration
 from .errors import UserError
 from .files import sha256
 from .hubert.checkpoint import HubertCheckpoint, load_hubert, read_checkpoint
-from .hubert.products import pack
 from .modules.contrastive import ContrastiveHead, PromptHead
 from .modules.heads import make_head
 from .modules.pooling import POOLINGS, make_pooling
@@ -120,7 +119,6 @@ class TrainedModel:
             raise UserError(
                 f"{self.path}: the heads' weights do not fit their settings: {' '.join(str(error).split())[:600]}"
             ) from None
-        pack(hubert)
         return model.eval()
 
 

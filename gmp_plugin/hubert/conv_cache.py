@@ -20,8 +20,7 @@ def frozen_features(compute: Callable, source: Tensor, n_samples: Tensor, cache:
     """Features `(M, C)` of audio `(B, N)`, clip after clip, by convolutions that do not change.
 
     On a CPU every clip is computed alone: its features then are the same to the bit in every batch, and
-    so with a cache and without one. (It is faster, too: the tensors of a clip fit the processor's
-    caches better than those of a batch.) Elsewhere the clips that are not in the cache go as one batch.
+    so with a cache and without one. Elsewhere the clips that are not in the cache go as one batch.
 
     Args:
         compute: audio `(B, N)` and `n_samples` `(B,)` -> features of the valid frames, `(M, C)`.
@@ -111,8 +110,8 @@ class ConvCache:
 
 
 def fingerprint(extractor: nn.Module, normalize: bool) -> str:
-    """Hex digest of what the last bit of a clip's features depends on beside the clip."""
-    text = ["in pieces", torch.__version__, torch.backends.cpu.get_cpu_capability(), f"normalize {normalize}"]
+    """Hex digest of what the last bit of a clip's features depends on beside the clip, our ways included."""
+    text = ["2", torch.__version__, torch.backends.cpu.get_cpu_capability(), f"normalize {normalize}"]
     tensors = sorted(extractor.state_dict().items())
     text += [f"{name} {x.dtype} {x.device.type} {tuple(x.shape)}" for name, x in tensors]
     return _digest("\n".join(text), *(x for _, x in tensors))

@@ -83,7 +83,7 @@ def _one_row(x: Tensor, lengths: list[int], kernels_strides) -> tuple[Tensor, Te
 
 
 def _convolve_clip(extractor: nn.Module, clip: Tensor) -> Tensor:
-    """The same for a clip `(N,)`: features `(T, C)`.
+    """`convolve` of one clip `(N,)`: features `(T, C)`.
 
     Frames lie one after the other, so that the windows of a convolution are overlapping rows of them, and the
     convolution is a product.
@@ -91,10 +91,6 @@ def _convolve_clip(extractor: nn.Module, clip: Tensor) -> Tensor:
     blocks = list(extractor.conv_layers)
     kernels_strides = [_kernel_stride(block[0]) for block in blocks]
     kernel, stride = kernels_strides[0]
-    hop = math.prod(stride for _, stride in kernels_strides)
-    field = 1  # samples that an output frame looks at
-    for k, s in reversed(kernels_strides):
-        field = (field - 1) * s + k
     conv, first_norm = blocks[0][0], blocks[0][2]
     if isinstance(first_norm, nn.GroupNorm):
         weight, shift = (x[0].float() for x in fold_group_norm(conv, first_norm, clip[None], torch.tensor([len(clip)])))
@@ -106,19 +102,19 @@ def _convolve_clip(extractor: nn.Module, clip: Tensor) -> Tensor:
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else conv.weight.dtype
     weights = [packed(block[0].weight.permute(0, 2, 1).flatten(1)) for block in blocks[1:]]  # (C, k * C)
     total, pieces = frames.n_frames(len(clip), kernels_strides), []
-    longest = max(1, PIECE_NUMBERS * stride // (conv.out_channels * hop))
+    longest = max(1, PIECE_NUMBERS * stride // (conv.out_channels * frames.HOP))
     for start in range(0, total, longest):
         n = min(longest, total - start)
-        samples = clip[start * hop : (start + n - 1) * hop + field]
+        samples = clip[start * frames.HOP : (start + n - 1) * frames.HOP + frames.RECEPTIVE_FIELD]
         if start and n < longest:
-            samples = F.pad(samples, (0, (-n % LAST_PIECE_FRAMES) * hop))
+            samples = F.pad(samples, (0, (-n % LAST_PIECE_FRAMES) * frames.HOP))
         with torch.autocast("cpu", enabled=False):
             x = F.linear(samples.unfold(0, kernel, stride), weight, shift).to(dtype)
         x = gelu(x if norms[0] is None else layer_norm(norms[0], x))
         for block, weight_, norm, (k, s) in zip(blocks[1:], weights, norms[1:], kernels_strides[1:], strict=True):
             windows = x.as_strided(((len(x) - k) // s + 1, k * x.size(1)), (s * x.size(1), 1))
             x = product(windows, weight_, block[0].bias)
-            x = gelu(x if norm is None else layer_norm(norm, x).to(dtype))
+            x = gelu(x if norm is None else layer_norm(norm, x))
         pieces.append(x[:n])
     return torch.cat(pieces)
 

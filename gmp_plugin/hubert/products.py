@@ -1,22 +1,61 @@
-"""Linear layers by oneDNN, which on CPUs uses AVX-512 where MKL (on AMD) does not."""
+"""Products of frames and weights on CPUs: by oneDNN, which uses AVX-512 where MKL (on AMD) does not."""
+
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.weak import WeakIdKeyDictionary
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-_PACKED = WeakIdKeyDictionary()  # a layer's weight -> its `state_of`, and what `packed` made of it
+_BF16 = _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+ROWS = 512  # frames of a product that weights are laid out for
+
+
+class Prepared:
+    """What was computed from modules' weights once, for calls without gradients.
+
+    An update in training may leave no trace that could be looked for (fused optimisers write around torch's version
+    counter). So a module loses what was prepared for it as soon as it is called with gradients.
+    """
+
+    def __init__(self):
+        self.known = WeakKeyDictionary()
+
+    def set(self, module: nn.Module, tensor: Tensor) -> None:
+        if not any(p.is_inference() for p in module.parameters()):  # such do not say whether they have changed
+            self.known[module] = _state(module), tensor
+
+    def get(self, module: nn.Module) -> Tensor | None:
+        """None if there is nothing, or it is of other weights."""
+        if torch.is_grad_enabled():
+            self.known.pop(module, None)
+        state, tensor = self.known.get(module, (None, None))
+        return tensor if state == _state(module) else None
+
+
+def _state(module: nn.Module) -> list:
+    return [(id(p), p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in module.parameters()]
+
+
+_PACKED = Prepared()
+
+
+def pack(model: nn.Module) -> None:
+    """Keep the linear layers' weights `packed`, for calls without gradients: 4 % faster, and their memory once more."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            weight = packed(module.weight)
+            if weight.is_mkldnn:
+                _PACKED.set(module, weight)
 
 
 def linear(module: nn.Linear, x: Tensor) -> Tensor:
     """`module(x)` of `(M, in)` in the type of its weights."""
-    if not torch.is_grad_enabled() and module.weight in _PACKED and not torch.is_autocast_enabled("cpu"):
-        state, weight = _PACKED[module.weight]
-        if state == state_of(module.weight):
-            return product(x, weight, module.bias)
-    return product(x, module.weight, module.bias)
+    weight = _PACKED.get(module)
+    if weight is None or torch.is_autocast_enabled("cpu"):
+        weight = module.weight
+    return product(x, weight, module.bias)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -31,26 +70,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return compute(x, weight, bias)
 
 
-def packed(weight: Tensor, rows: int = 512) -> Tensor:
-    """A weight `(out, in)` laid out as oneDNN multiplies it, for about that many rows; itself without oneDNN."""
-    if weight.device.type != "cpu" or not _ONEDNN or torch.is_autocast_enabled("cpu"):
+def packed(weight: Tensor) -> Tensor:
+    """A weight `(out, in)` laid out as oneDNN multiplies it; itself where it cannot be."""
+    kept = weight.dtype == torch.float32 and _ONEDNN or weight.dtype == torch.bfloat16 and _BF16
+    if weight.device.type != "cpu" or not kept or torch.is_autocast_enabled("cpu"):
         return weight
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
-
-
-def pack(model: nn.Module) -> None:
-    """Keep the linear layers' weights `packed` beside the model, for calls without gradients: 4 % faster, and their
-    memory once more. Weights that change afterwards go unpacked again."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and (state := state_of(module.weight)):
-            weight = packed(module.weight)
-            if weight.is_mkldnn:
-                _PACKED[module.weight] = state, weight
-
-
-def state_of(weight: Tensor) -> tuple | None:
-    """What changes whenever the weight does; None where that cannot be told, for tensors made in inference mode."""
-    return None if weight.is_inference() else (id(weight), weight.data_ptr(), weight._version)
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
