@@ -277,6 +277,11 @@ def test_a_recogniser_of_all_speakers_with_the_figures_of_the_folds(toy, tmp_pat
     seen = {path for entry in tuned for path in entry["utterances"]}
     assert len(seen) == len((toy / "data/utterances.tsv").read_text().splitlines()) - 2  # all speakers' recordings
     shell("gmp-ser", "predict", "--model", folder, toy / "corpus" / "Session1")
+    done = shell("gmp-ser", "evaluate", "--model", folder, toy / "data/utterances.tsv", check=False)
+    assert done.returncode == 2 and "recordings that the model has seen" in done.stderr
+
+    recognizer("title=Once more", "licence=CC0-1.0")
+    assert "# Once more" in (folder / "README.md").read_text()
 
 
 def test_flesa_and_gemo_clap_run_a_fold_to_the_report_and_the_audit(toy, stock_checkpoint, tmp_path):
