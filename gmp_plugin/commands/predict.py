@@ -55,6 +55,8 @@ def run(args) -> int:
         planned = [path for stem in stems for path in timeline_paths(args.timeline, stem, args.timeline_formats)]
         refuse_existing(*planned, force=args.force)
     recognizer = load(args)
+    if args.model is None:
+        print("note: the model of the package, made from German acted speech, to try the tools with", file=sys.stderr)
     with ExitStack() as stack:
         inputs = stack.enter_context(standard_input(inputs))
         stream = stack.enter_context(atomic_text(args.out)) if args.out else sys.stdout
