@@ -14,7 +14,7 @@ from gmp_plugin.chunks import Chunking
 from gmp_plugin.corpora.audio import BadRecording
 from gmp_plugin.errors import UserError
 from gmp_plugin.evaluation import EmotionClassifier
-from gmp_plugin.recognizer import Recognizer
+from gmp_plugin.recognizer import PACKAGED, Recognizer
 from gmp_plugin.recording import Recording
 from gmp_plugin.timeline import Windows
 
@@ -180,6 +180,17 @@ def test_a_temperature_makes_answers_less_sure_and_changes_none(recognizer):
     assert list(b.probabilities.values()) == pytest.approx(
         torch.tensor(a.logits / 5, dtype=torch.float64).softmax(-1).tolist(), abs=1e-6
     )
+
+
+def test_the_packaged_model():
+    """Small enough to ship, calibrated, of known origin, without a place of the machine that it was made on."""
+    assert sum(path.stat().st_size for path in PACKAGED.iterdir()) <= 16e6
+    recognizer = Recognizer.load()
+    assert recognizer.names == ["angry", "happy", "neutral", "sad"] and recognizer.calibrated
+    assert {entry["root"] for entry in recognizer.provenance} == {"LibriSpeech", "emodb"}
+    answer = recognizer(voice(2.0), 16_000)
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert "**80.5** ± 13.8" in (PACKAGED / "README.md").read_text()  # of the folds, not the fit
 
 
 def test_without_a_packaged_model_the_message_says_what_to_give(monkeypatch, tmp_path):
