@@ -232,34 +232,14 @@ def experiment(name, toy, *settings):
     ]  # fmt: skip
 
 
-def test_snakefile_runs_a_fold_to_the_summary_and_resumes(toy, tmp_path):
-    command = [*experiment("tiny", toy), "--directory", tmp_path]
-    done = shell(*command)
-    assert "gmp_atl, seeds 1" in done.stdout
-    assert "clean: no recording and no speaker of a test part touched anything before" in done.stdout
-    assert "[1 of 4, time left not known yet] fold2/seed1/stage1/multitask" in done.stdout
-    assert f"[4 of 4, about 0 s left] fold2/seed1/stage3/{METHOD}.am_softmax" in done.stdout
-    summary = json.loads((tmp_path / "exp/tiny/summary.json").read_text())
-    assert summary["folds"] == ["2"] and 0 <= summary["uar"]["mean"] <= 100
-    assert "GMP-ATL" in (tmp_path / "exp/tiny/report.html").read_text()
-    embeddings = np.load(tmp_path / f"exp/tiny/fold2/seed1/stage3/{METHOD}.am_softmax/embeddings.npz")
-    assert len(embeddings["after"]) == len(embeddings["before"]) == len(Manifest.read(toy / "data/fold2/test.tsv"))
-    assert "Nothing to be done" in (again := shell(*command)).stdout + again.stderr
+def check_recognizer(toy, tmp_path):
+    """A model of all speakers with the figures of the experiment `tiny`, which has run in `tmp_path`."""
 
-    # A stage whose start has changed trains afresh rather than going on from its old checkpoint.
-    run = tmp_path / "exp/tiny/fold2/seed1"
-    (run / "stage2" / METHOD / "done").touch()
-    shell(*command)
-    assert "No existing checkpoint found" in (run / f"stage3/{METHOD}.am_softmax/train.log").read_text()
-
-
-def test_a_recogniser_of_all_speakers_with_the_figures_of_the_folds(toy, tmp_path):
     def recognizer(*settings, **kwargs):
         command = [*experiment("tiny_recognizer", toy, "folds=none", "tested=tiny", *settings), "--directory", tmp_path]
         command.insert(command.index("--config"), "recognizer")
         return shell(*command, **kwargs)
 
-    shell(*experiment("tiny", toy), "--directory", tmp_path)
     done = recognizer("stage3=[optimization.max_update=1]", check=False)
     assert "stage3/" in done.stderr and "command is not what would be run here" in done.stderr
 
@@ -279,6 +259,28 @@ def test_a_recogniser_of_all_speakers_with_the_figures_of_the_folds(toy, tmp_pat
 
     recognizer("title=Once more", "licence=CC0-1.0")
     assert "# Once more" in (folder / "README.md").read_text()
+
+
+def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy, tmp_path):
+    command = [*experiment("tiny", toy), "--directory", tmp_path]
+    done = shell(*command)
+    assert "gmp_atl, seeds 1" in done.stdout
+    assert "clean: no recording and no speaker of a test part touched anything before" in done.stdout
+    assert "[1 of 4, time left not known yet] fold2/seed1/stage1/multitask" in done.stdout
+    assert f"[4 of 4, about 0 s left] fold2/seed1/stage3/{METHOD}.am_softmax" in done.stdout
+    summary = json.loads((tmp_path / "exp/tiny/summary.json").read_text())
+    assert summary["folds"] == ["2"] and 0 <= summary["uar"]["mean"] <= 100
+    assert "GMP-ATL" in (tmp_path / "exp/tiny/report.html").read_text()
+    embeddings = np.load(tmp_path / f"exp/tiny/fold2/seed1/stage3/{METHOD}.am_softmax/embeddings.npz")
+    assert len(embeddings["after"]) == len(embeddings["before"]) == len(Manifest.read(toy / "data/fold2/test.tsv"))
+    assert "Nothing to be done" in (again := shell(*command)).stdout + again.stderr
+    check_recognizer(toy, tmp_path)
+
+    # A stage whose start has changed trains afresh rather than going on from its old checkpoint.
+    run = tmp_path / "exp/tiny/fold2/seed1"
+    (run / "stage2" / METHOD / "done").touch()
+    shell(*command)
+    assert "No existing checkpoint found" in (run / f"stage3/{METHOD}.am_softmax/train.log").read_text()
 
 
 def test_flesa_and_gemo_clap_run_a_fold_to_the_report_and_the_audit(toy, stock_checkpoint, tmp_path):
