@@ -47,8 +47,9 @@ demo: $(READY)
 NAME ?= $(CORPUS)
 corpus = corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") $(if $(SEEDS),seeds=$(SEEDS)) \
 	$(if $(ABLATIONS),ablations=$(ABLATIONS))
+given = @test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make $@ CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
 experiment: $(READY)
-	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make experiment CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
+	$(given)
 	$(call workflow,iemocap,$(NAME),$(corpus))
 
 # After `make experiment`, with the same settings: a model of all of the corpus's speakers, for gmp-ser, into
@@ -57,7 +58,7 @@ experiment: $(READY)
 recognizer: override SNAKEMAKE := recognizer $(SNAKEMAKE)
 recognizer: override CONFIG += folds=none tested=$(NAME)
 recognizer: $(READY)
-	@test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make recognizer CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
+	$(given)
 	$(call workflow,iemocap,$(NAME)_recognizer,$(corpus))
 
 # A small HuBERT from recordings without labels, into exp/pretrain_small/weights:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .hubert.convolution import NORMALIZE_EPS
+from .hubert.positional import current_weight
 from .modules.am_softmax import AMSoftmax
 from .modules.contrastive import PromptHead
 from .modules.heads import LinearHead
@@ -170,12 +171,10 @@ def group_norm(g: Graph, norm: nn.GroupNorm, x: str, lengths: str) -> str:
 def encode(g: Graph, encoder: nn.Module, x: str, valid: str) -> str:
     """fairseq's `TransformerEncoder`: `(B, T, D)` with zeros at padded frames -> `(B, T, D)`."""
     conv = encoder.pos_conv[0]
-    for update in conv._forward_pre_hooks.values():  # weight norm makes the weight only when the module is called
-        update(conv, None)
     kernel = conv.kernel_size[0]
     # An even kernel would give a frame too many: it is padded by one less at the end.
     positions = g.op(
-        "Conv", g.op("Transpose", x, perm=[0, 2, 1]), g.constant(conv.weight), g.constant(conv.bias),
+        "Conv", g.op("Transpose", x, perm=[0, 2, 1]), g.constant(current_weight(conv)), g.constant(conv.bias),
         kernel_shape=[kernel], group=conv.groups, pads=[kernel // 2, kernel // 2 - (kernel % 2 == 0)],
     )  # fmt: skip
     x = g.op("Add", x, g.op("Transpose", g.gelu(positions), perm=[0, 2, 1]))

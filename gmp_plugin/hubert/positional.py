@@ -55,8 +55,13 @@ def fft_size(kernel: int) -> int:
 
 def weight_spectra(conv: nn.Conv1d) -> Tensor:
     """Conjugate spectra of the weights, `(frequencies, groups, in, out)`."""
-    for hook in conv._forward_pre_hooks.values():  # of weight_norm, which sets conv.weight
-        hook(conv, None)
-    weight = conv.weight.float().unflatten(0, (conv.groups, -1))  # (groups, out, in, kernel)
+    weight = current_weight(conv).float().unflatten(0, (conv.groups, -1))  # (groups, out, in, kernel)
     spectra = torch.fft.rfft(weight, n=fft_size(conv.kernel_size[0])).conj()
     return spectra.permute(3, 0, 2, 1).resolve_conj().contiguous()
+
+
+def current_weight(conv: nn.Conv1d) -> Tensor:
+    """`conv.weight`, which weight norm makes only when the module is called."""
+    for update in conv._forward_pre_hooks.values():
+        update(conv, None)
+    return conv.weight

@@ -30,8 +30,9 @@ class Prepared:
         """None if there is nothing, or it is of other weights."""
         if torch.is_grad_enabled():
             self.known.pop(module, None)
+            return None
         state, tensor = self.known.get(module, (None, None))
-        return tensor if state == _state(module) else None
+        return tensor if state and state == _state(module) else None
 
 
 def _state(module: nn.Module) -> list:
