@@ -90,6 +90,16 @@ def test_the_card_gives_the_folds_and_no_place_of_this_machine(tmp_path, seen):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []  # nothing half done
 
 
+def test_published_provenance_names_the_corpus_and_no_folder():
+    """Of the last entry; a corpus that is named stays, a folder of this machine goes, absolute or not."""
+    roots = ["LibriSpeech", "/data/secret", "data/secret", None, "/data/emodb", "/data/emodb"]
+    entries = [{"stage": "s", "split": "train", "manifest": "/a/b.tsv", "root": r, "utterances": []} for r in roots]
+    found = provenance.published(entries, "EMO-DB")
+    assert [e["root"] for e in found] == ["LibriSpeech", None, None, None, "EMO-DB", "EMO-DB"]
+    assert {e["manifest"] for e in found} == {"b.tsv"}
+    assert provenance.published(entries, None)[-1]["root"] is None
+
+
 def test_what_is_there_is_not_replaced_by_accident(tmp_path):
     trained = read_stage(save_stage(tmp_path / "a.pt"))
     export_folder(trained, tmp_path / "folder")

@@ -243,6 +243,17 @@ def check_recognizer(toy, tmp_path):
     done = recognizer("stage3=[optimization.max_update=1]", check=False)
     assert "stage3/" in done.stderr and "command is not what would be run here" in done.stderr
 
+    # Figures of another corpus, or of an experiment that was not audited, are not this model's.
+    there = tmp_path / "exp/tiny/experiment.json"
+    there.write_text((plan := there.read_text()).replace('"iemocap"', '"emodb"'))
+    done = recognizer("title=Everybody", check=False)
+    assert "exp/tiny has corpus emodb, here it is iemocap" in done.stdout + done.stderr
+    there.write_text(plan)
+    audited = (tmp_path / "exp/tiny/audit.clean").rename(tmp_path / "audit.clean")
+    done = recognizer("title=Everybody", check=False)
+    assert "exp/tiny/audit.clean does not exist" in done.stdout + done.stderr
+    audited.rename(tmp_path / "exp/tiny/audit.clean")
+
     recognizer("title=Everybody", "licence=CC0-1.0")
     folder = tmp_path / "exp/tiny_recognizer/recognizer"
     card = (folder / "README.md").read_text()
