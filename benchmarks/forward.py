@@ -11,7 +11,6 @@ Example:
 import argparse
 import json
 import logging
-import platform
 import statistics
 import time
 import warnings
@@ -25,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gmp_plugin.hubert.backbone import HubertBackbone, backbone_settings, hubert_config
 from gmp_plugin.hubert.huggingface import from_settings, hf_state_dict
+from gmp_plugin.machine import describe_cpu
 
 RESULT = Path(__file__).parent / "results" / "forward.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -153,15 +153,9 @@ def show(row: dict) -> None:
 
 
 def machine(device: str) -> dict:
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    found = {"cpu": names[0] if names else platform.processor(), "threads": torch.get_num_threads()}
+    found = {"cpu": describe_cpu(), "threads": torch.get_num_threads()}
     found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     return found | ({"gpu": torch.cuda.get_device_name()} if device != "cpu" else {"gpu": "none: not run"})
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def main(argv=None) -> None:

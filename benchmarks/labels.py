@@ -25,7 +25,6 @@ import io
 import json
 import logging
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -51,6 +50,7 @@ from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.kmeans import FEW_FRAMES_PER_CENTROID, Assigner, MultiscaleKMeans
 from gmp_plugin.kmeans_fit import fit_nested, nearest
 from gmp_plugin.labels import label, label_parts
+from gmp_plugin.machine import describe_cpu
 from gmp_plugin.manifest import FrameLabels, Manifest
 from gmp_plugin.shards import default_workers
 
@@ -108,7 +108,7 @@ def run(clips: list[Path], args, folder: Path) -> None:
     np.random.default_rng(0).shuffle(clips)
     speech = Speech(choose(clips, 1.3 * args.frames / 50, folder / "train.tsv"), args, folder, cores)
     head = {
-        "machine": {"cpu": _cpu(), "cores": cores, "device": args.device},
+        "machine": {"cpu": describe_cpu(), "cores": cores, "device": args.device},
         "versions": {m.__name__: m.__version__ for m in (torch, np, sklearn)},
         "audio_s": speech.seconds, "weights": "random, HuBERT-base", "dim": speech.backbone.dim, "layer": speech.layer,
     }  # fmt: skip
@@ -442,13 +442,6 @@ def choose(clips: list[Path], seconds: float, tsv: Path) -> Manifest:
             break
     Manifest("/", tuple(paths), tuple(lengths)).write(tsv)
     return Manifest.read(tsv)
-
-
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 SECTIONS = {"fit": fits, "stream": streams, "trained": trained, "parse": parsing, "memory": memory}
