@@ -6,10 +6,9 @@ from pathlib import Path
 
 from ..files import atomic_text
 from ..page import html_page, markdown_page
-from . import sections
 from .analysis import Analysis, analyse
-from .calibration import calibration_section
 from .results import RATES, ExperimentResults
+from .sections import answers, calibration, curves, embeddings, labels, rates, setup, status
 
 FILES = ("report.html", "report.md", "report.csv", "summary.json")
 PICTURES = "report_pictures"
@@ -23,20 +22,20 @@ def write_report(experiment: ExperimentResults, out, allow_partial: bool = False
     out = Path(out)
     found = analyse(experiment, allow_partial)
     blocks = [
-        *sections.status_section(experiment, allow_partial),
-        *sections.results_section(experiment, found),
-        *sections.intervals_section(experiment, found),
-        *sections.tests_section(experiment, found),
-        *sections.runs_section(experiment),
-        *sections.confusion_section(experiment, found),
-        *sections.speakers_section(experiment, found),
-        *calibration_section(experiment, found),
-        *sections.curves_section(experiment),
-        *sections.labels_section(experiment),
-        *sections.embeddings_section(experiment),
-        *sections.costs_section(experiment),
-        *sections.setup_section(experiment),
-        *sections.method_section(),
+        *status.status_section(experiment, allow_partial),
+        *rates.results_section(experiment, found),
+        *rates.intervals_section(experiment, found),
+        *rates.tests_section(experiment, found),
+        *rates.runs_section(experiment),
+        *answers.confusion_section(experiment, found),
+        *answers.speakers_section(experiment, found),
+        *calibration.calibration_section(experiment, found),
+        *curves.curves_section(experiment),
+        *labels.labels_section(experiment),
+        *embeddings.embeddings_section(experiment),
+        *setup.costs_section(experiment),
+        *setup.setup_section(experiment),
+        *setup.method_section(),
     ]
     title = f"Experiment {experiment.plan.name}"
     text, pictures = markdown_page(title, blocks, PICTURES)

@@ -24,8 +24,9 @@ from gmp_plugin.label_statistics import agreement
 from gmp_plugin.manifest import Utterance, UtteranceTable, write_dictionary, write_km_dictionary, write_split
 from gmp_plugin.page import Box, Bullets, Code, Details, Heading, Picture, Table, Text, html_page, markdown_page
 from gmp_plugin.plots import new_figure
-from gmp_plugin.report import read_experiment, sections
+from gmp_plugin.report import read_experiment
 from gmp_plugin.report.learning_curves import Curve, mean_curve, read_curves
+from gmp_plugin.report.sections import rates
 
 CLASSES = ["angry", "sad"]
 SPEAKERS = {"A": "female", "B": "male", "C": "female", "D": "male"}
@@ -405,7 +406,7 @@ def test_the_papers_figures_stand_beside_its_own_corpus_alone(folder, monkeypatc
     (folder / "experiment.json").write_text(json.dumps({**plan, "corpus": "iemocap"}))
     text = report(folder)  # a corpus in IEMOCAP's shape, as the generated one
     assert "82.0" not in text and "figures are of the complete IEMOCAP" in text
-    monkeypatch.setattr(sections, "KNOWN_CLASSES", {"1": {"angry": 5, "sad": 3}})
+    monkeypatch.setattr(rates, "KNOWN_CLASSES", {"1": {"angry": 5, "sad": 3}})
     text = report(folder)
     assert "paper, IEMOCAP: UAR %" in text and "not ours" in text
     assert lines(text, "The method")[0][5:] == ["82.0", "80.0"]

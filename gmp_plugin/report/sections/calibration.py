@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..calibration import BINS, expected_calibration_error, reliability
-from ..fold_results import CrossCalibration, cross_calibrate
-from ..page import Heading, Picture, Table, Text
-from .analysis import Analysis
-from .plots import reliability_figure
-from .results import ExperimentResults, RowResults
+from ...calibration import BINS, expected_calibration_error, reliability
+from ...fold_results import CrossCalibration, cross_calibrate
+from ...page import Heading, Picture, Table, Text
+from ..analysis import Analysis
+from ..plots import reliability_figure
+from ..results import ExperimentResults, RowResults
 
 
 def calibration_section(experiment: ExperimentResults, found: dict[str, Analysis]) -> list:

@@ -1,0 +1,1 @@
+"""The sections of an experiment's report, as blocks of `page`."""
