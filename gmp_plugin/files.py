@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def atomic_path(path):
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not by process number alone: ranks in containers may share both it and the folder.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_UMASK)  # some writers make files for the owner alone

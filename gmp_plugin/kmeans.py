@@ -1,5 +1,6 @@
 """k-means at several scales on the same frames: fit, assign, save, load."""
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field, replace
@@ -67,8 +68,8 @@ class MultiscaleKMeans:
             "seed": self.seed,
             "provenance": self.provenance,
         }
-        tensors = {f"centroids.{k}": self.centroids[k].float().cpu().contiguous() for k in self.scales}
-        tensors |= {f"counts.{k}": self.counts[k].cpu() for k in self.scales}
+        tensors = {f"centroids.{k}": self.centroids[k].contiguous() for k in self.scales}
+        tensors |= {f"counts.{k}": self.counts[k] for k in self.scales}
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"kmeans": json.dumps(header)})
 
@@ -88,6 +89,14 @@ class MultiscaleKMeans:
                 )
         except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
             raise UserError(f"{path} is no k-means file of learn_kmeans.py: {error!r}") from None
+
+
+def identity(centroids: dict[int, Tensor], checkpoint_sha256: str, layer: int) -> str:
+    """Hex digest that tells fits apart: their centroids, and the features that they are of."""
+    digest = hashlib.sha256(json.dumps([checkpoint_sha256, layer, sorted(centroids)]).encode())
+    for k in sorted(centroids):
+        digest.update(centroids[k].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_scales(scales, n_frames: int) -> list[int]:
@@ -115,14 +124,14 @@ def fit(x: Tensor, scales, seed: int, backend: str = "torch") -> tuple[dict, dic
     """Fit every scale on frames `x` `(N, D)` by one of `BACKENDS`.
 
     Returns:
-        Centroids `(K, D)`, counts `(K,)` and inertia per frame, each keyed by K.
+        Centroids `(K, D)`, counts `(K,)`, both on the CPU, and inertia per frame, each keyed by K.
     """
     scales = check_scales(scales, len(x))
-    centroids = BACKENDS[backend](x, scales, seed)
-    counts, inertia = {}, {}
+    fitted = BACKENDS[backend](x, scales, seed)
+    centroids, counts, inertia = {}, {}, {}
     for k in scales:
-        labels, distances = nearest(x, centroids[k])
-        counts[k] = torch.bincount(labels, minlength=k)
+        labels, distances = nearest(x, fitted[k])
+        centroids[k], counts[k] = fitted[k].float().cpu(), torch.bincount(labels, minlength=k).cpu()
         inertia[k] = distances.double().mean().item()
         logger.info(f"scale {k}: inertia {inertia[k]:.4f} per frame, {int((counts[k] > 0).sum())} clusters in use")
     return centroids, counts, inertia

@@ -53,7 +53,7 @@ def with_steps(scales: list[int]) -> list[int]:
 
 
 @contextmanager
-def _one_thread():
+def one_thread():
     """For many small steps: threads that meet after each of them wait longer than they work, on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -128,7 +128,7 @@ def _means(x: Tensor, labels: Tensor, distances: Tensor, centroids: Tensor) -> T
     return means
 
 
-@_one_thread()
+@one_thread()
 def _best_start(x: Tensor, k: int, generator: torch.Generator, split: Tensor | None) -> Tensor:
     """The best of `split` and some restarts after a few rounds, on a part of the frames."""
     part = x[torch.randperm(len(x), generator=generator, device=x.device)[: RESTART_FRAMES * k]]
@@ -158,13 +158,13 @@ def _plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     return x[torch.cat(chosen)]
 
 
-@_one_thread()
+@one_thread()
 def _split(x: Tensor, squares: Tensor, centroids: Tensor, labels: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """`k` centroids from fewer: each cluster gets a share in proportion to its inertia, at least one."""
     counts = torch.bincount(labels, minlength=len(centroids))
-    distances = (x - centroids[labels]).pow(2).sum(1)
     inertia = torch.zeros(len(centroids), dtype=torch.float64, device=x.device)
-    inertia.index_add_(0, labels, distances.double())
+    for rows, owners in zip(x.split(CHUNK), labels.split(CHUNK), strict=True):
+        inertia.index_add_(0, owners, (rows - centroids[owners]).pow(2).sum(1).double())
     shares = _allocate(inertia, counts, k)
     order = labels.argsort(stable=True)
     children = []

@@ -8,15 +8,17 @@ import soundfile
 
 from .errors import UserError
 from .frames import SAMPLE_RATE
+from .label_record import of_other_centroids
 from .manifest import FrameLabels, Manifest, read_km_dictionary
 
 
 @dataclass
 class LabelCheck:
-    """What was found: problems with file and line, and one summary line per label file."""
+    """What was found: problems with file and line, one summary line per label file, and splits without labels."""
 
     problems: list[str] = field(default_factory=list)
     summaries: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
 
 
 def summarize_labels(name: str, labels: FrameLabels, n_clusters: int) -> str:
@@ -46,14 +48,22 @@ def check_labels(data, labels, names: list[str] | None = None, n_audio: int = 20
             f"{labels} has no dictionary dict.K.km.txt; make it with dump_km_label.py, or for foreign labels write "
             "the lines `0 1` to `K-1 1`"
         )
-    check = LabelCheck()
+    check = LabelCheck(problems=of_other_centroids(labels))
     dictionaries = {name: _try(check, read_km_dictionary, labels / f"dict.{name}.txt") for name in names}
     any_file = False
     for path in manifests:
         files = {name: labels / f"{path.stem}.{name}" for name in names}
         present = {name: file for name, file in files.items() if file.exists()}
+        if (unfinished := labels / f".{path.stem}.parts").is_dir():
+            check.problems.append(
+                f"the labels of {path.stem} are not finished, there is {unfinished}; run dump_km_label.py again"
+            )
         if not present:
-            continue  # a split without labels, as the test part
+            if path.stem == "train":
+                check.problems.append(f"{labels} has no labels of {path}; make them with dump_km_label.py")
+            else:
+                check.without.append(path.stem)
+            continue
         any_file = True
         for name in sorted(set(files) - set(present)):
             check.problems.append(f"{files[name]} does not exist, but {next(iter(present.values())).name} does")

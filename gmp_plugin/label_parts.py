@@ -4,7 +4,8 @@ A manifest is divided into parts of consecutive utterances. The division depends
 on who computes: ranks, workers and restarts take whole parts. A part lies in
 `OUT/.SPLIT.parts/NUMBER.safetensors`, int32 labels of all scales, with a fingerprint of what made it. When
 all parts are there they are written out as `OUT/SPLIT.K.km`, with a record `OUT/SPLIT.labels.json` of what
-made them and which utterances they are of, and removed.
+made them and which utterances they are of, and removed. What labels of other centroids are replaced by is put there
+only then, `OUT/provenance.json` included.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from . import provenance
 from .errors import UserError
 from .files import atomic_path, atomic_text, sha256
 from .frames import SAMPLE_RATE
+from .label_record import ORIGIN, SUFFIX, read_record
 from .manifest import Manifest
 from .shards import share
 
@@ -38,32 +40,44 @@ def divide(manifest: Manifest, part_seconds: float = PART_SECONDS) -> list[range
     return [range(a, b) for a, b in zip(starts.tolist(), [*starts[1:].tolist(), len(manifest)], strict=True)]
 
 
-def fingerprint(manifest: Manifest, *, checkpoint_sha256: str, layer: int, dtype: str, centroids: dict) -> str:
-    """Hex digest of everything that labels depend on; the manifest's root may move."""
-    digest = hashlib.sha256(json.dumps([checkpoint_sha256, layer, dtype, sorted(centroids)]).encode())
+def fingerprints(
+    manifest: Manifest, *, checkpoint_sha256: str, layer: int, dtype: str, centroids: dict
+) -> dict[int, str]:
+    """Hex digest of everything that the labels of a scale depend on; the manifest's root may move."""
+    common = hashlib.sha256(json.dumps([checkpoint_sha256, layer, dtype]).encode())
     for path, n in zip(manifest.paths, manifest.n_samples, strict=True):
-        digest.update(f"{path}\t{n}\n".encode())
+        common.update(f"{path}\t{n}\n".encode())
+    found = {}
     for k in sorted(centroids):
+        digest = common.copy()
         digest.update(centroids[k].contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        found[k] = digest.hexdigest()
+    return found
 
 
 @dataclass
 class LabelParts:
-    """The parts of one split under `out`."""
+    """The parts of one split under `out`.
+
+    Args:
+        fingerprints: of every scale.
+        seen: provenance of the centroids.
+    """
 
     out: Path
     manifest: Manifest
-    scales: list[int]
-    fingerprint: str
+    fingerprints: dict[int, str]
+    seen: list[dict]
     part_seconds: float = PART_SECONDS
 
     def __post_init__(self):
+        self.scales = sorted(self.fingerprints)
         self.split = Path(self.manifest.file).stem
         self.folder = self.out / f".{self.split}.parts"
-        self.record = self.out / f"{self.split}.labels.json"
+        self.record = self.out / f"{self.split}{SUFFIX}"
+        self.origin = self.out / ORIGIN
         self.ranges = divide(self.manifest, self.part_seconds)
-        self.stamp = f"{self.fingerprint} {self.part_seconds}"
+        self.stamp = " ".join([*(self.fingerprints[k] for k in self.scales), f"{self.part_seconds}"])
         self.n_frames = self.manifest.n_frames()
 
     def target(self, k: int) -> Path:
@@ -107,14 +121,27 @@ class LabelParts:
                 continue  # damaged: computed again
         return False
 
-    def finished(self) -> bool:
-        """Whether the `.km` files are there as a run with this fingerprint left them."""
+    def is_whole(self, k: int) -> bool:
+        """Whether the `.km` file of a scale is there as a run with its fingerprint left it."""
+        record, name = read_record(self.out, self.split), self.target(k).name
         try:
-            record = json.loads(self.record.read_text())
-            files = {self.out / name: digest for name, digest in record["files"].items()}
-            return record["fingerprint"] == self.fingerprint and all(sha256(p) == d for p, d in files.items())
-        except (OSError, ValueError, KeyError):
+            return record["fingerprints"][name] == self.fingerprints[k] and record["files"][name] == sha256(
+                self.target(k)
+            )
+        except (OSError, KeyError):
             return False
+
+    def finished(self) -> bool:
+        """Whether all `.km` files are there, and the folder's provenance is that of these centroids."""
+        return self.recorded_origin() == self.seen and all(map(self.is_whole, self.scales))
+
+    def recorded_origin(self) -> list[dict] | None:
+        """The provenance of the centroids that the folder's labels are of, if it has one."""
+        return provenance.read(self.origin) if self.origin.is_file() else None
+
+    def write_origin(self) -> None:
+        with atomic_text(self.origin) as stream:
+            json.dump(self.seen, stream)
 
     def complete(self) -> bool:
         """Whether every part is there; cheap, as ranks ask it often."""
@@ -130,21 +157,42 @@ class LabelParts:
         try:
             self._require_all(nshard)
             self._write_text()
-            files = {self.target(k).name: sha256(self.target(k)) for k in self.scales}
-            with atomic_text(self.record) as stream:
-                read = provenance.entry("labels", self.split, self.manifest)
-                record = {"fingerprint": self.fingerprint, "files": files, "provenance": [read]}
-                json.dump(record, stream, indent=1)
+            self._write_record()
             shutil.rmtree(gone, ignore_errors=True)
             self.folder.rename(gone)  # at once, so that a kill while removing leaves no half-empty folder
         except (OSError, UserError):
             if self.folder.is_dir() or not self.finished():
                 raise
             return  # another rank was faster
-        shutil.rmtree(gone, ignore_errors=True)
-        for path in (self.record, *map(self.target, self.scales)):  # what killed merges left
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what killed merges left."""
+        shutil.rmtree(self.folder.with_name(f"{self.folder.name}.merged"), ignore_errors=True)
+        for path in (self.record, *map(self.target, self.scales)):
             for leftover in self.out.glob(f".{path.name}.*.tmp"):
                 leftover.unlink(missing_ok=True)
+
+    def _write_record(self) -> None:
+        """What is there now. Other scales of the same centroids stay; files of other centroids go."""
+        before, centroids = read_record(self.out, self.split), provenance.fitted(self.seen)
+        read = [provenance.entry("labels", self.split, self.manifest)]
+        others = set(before.get("files", {})) - {self.target(k).name for k in self.scales}
+        same = centroids is not None and (before.get("centroids"), before.get("provenance")) == (centroids, read)
+        files = {name: before["files"][name] for name in others if same}
+        prints = {name: before["fingerprints"][name] for name in files}
+        files |= {self.target(k).name: sha256(self.target(k)) for k in self.scales}
+        prints |= {self.target(k).name: self.fingerprints[k] for k in self.scales}
+        if self.recorded_origin() != self.seen:
+            self.write_origin()
+        with atomic_text(self.record) as stream:
+            record = {"centroids": centroids, "fingerprints": prints, "files": files, "provenance": read}
+            json.dump(record, stream, indent=1, sort_keys=True)
+        for name in others - set(files):
+            (self.out / name).unlink(missing_ok=True)
+            scale = name.split(".")[-2]
+            if not list(self.out.glob(f"*.{scale}.km")):
+                (self.out / f"dict.{scale}.km.txt").unlink(missing_ok=True)
 
     def _write_text(self) -> None:
         with ExitStack() as stack:

@@ -1,6 +1,5 @@
 """A page about the frame labels of a manifest: one HTML file that holds its pictures."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from html import escape
@@ -8,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import label_plots
+from . import label_plots, provenance
 from .data.audio import read_audio
 from .errors import UserError
 from .files import atomic_text
 from .hubert.checkpoint import load_hubert
 from .kmeans import MultiscaleKMeans
+from .label_record import ORIGIN, read_record
 from .label_statistics import agreement, majority, plane, usage
 from .layer_probe import LayerScore, probe_layers
 from .manifest import FrameLabels, Manifest, read_km_dictionary
@@ -44,6 +44,8 @@ class LabelSet:
         split = Path(manifest_path).stem
         found = [(p, re.fullmatch(r"dict\.(\d+)\.km\.txt", p.name)) for p in folder.glob("dict.*.km.txt")]
         dictionaries = {int(match[1]): path for path, match in found if match}
+        if files := read_record(folder, split).get("files"):  # what else lies there is of an earlier fit
+            dictionaries = {k: path for k, path in dictionaries.items() if f"{split}.{k}.km" in files}
         if not dictionaries:
             raise UserError(f"{folder} has no dictionary dict.K.km.txt; make the labels with dump_km_label.py")
         labels = {
@@ -100,8 +102,12 @@ def write_label_report(
 
 def _load_kmeans(path, folder: Path, data: LabelSet) -> MultiscaleKMeans:
     km = MultiscaleKMeans.load(path)
-    record = folder / "provenance.json"
-    if record.is_file() and json.loads(record.read_text()) != km.provenance:
+    origin = folder / ORIGIN
+    own = read_record(folder, Path(data.manifest.file).stem).get("centroids")
+    if (origin.is_file() and provenance.read(origin) != km.provenance) or own not in (
+        None,
+        provenance.fitted(km.provenance),
+    ):
         raise UserError(f"the labels in {folder} are of other centroids than {path}; give the file they were made with")
     scales = [k for k in data.labels if k in km.scales]
     if not scales:

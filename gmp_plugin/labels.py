@@ -1,6 +1,5 @@
 """Audio to frame labels: sample utterances, fit the scales, label every frame of a manifest."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from torch import Tensor
 
 from . import kmeans, provenance
 from .errors import UserError
-from .files import atomic_text
+from .files import refuse_existing
 from .frame_features import FrameFeatures
 from .hubert.checkpoint import load_hubert
 from .hubert.features import LayerFeatures
 from .kmeans import Assigner, MultiscaleKMeans
-from .label_parts import PART_SECONDS, LabelParts, fingerprint
+from .kmeans_fit import one_thread
+from .label_parts import PART_SECONDS, LabelParts, fingerprints
 from .manifest import Manifest, write_km_dictionary
 from .mfcc import MfccFeatures
 from .shards import share
@@ -92,7 +92,12 @@ def learn_kmeans(
         labels_out: label the manifest as well, as `dump_km_label` does; what was computed for the fit is not
             computed again.
         features_options: `workers`, `batch_seconds` and `dtype` of `FrameFeatures`.
+
+    Raises `UserError` if `out` or labels in `labels_out` exist, unless `force`.
     """
+    refuse_existing(out, force=force)
+    if labels_out is not None and not force and (origin := Path(labels_out, "provenance.json")).exists():
+        raise UserError(f"{origin} exists already: labels of other centroids; give another folder, or --force")
     features, seen = open_features(checkpoint, layer, device, **features_options)
     total = int(manifest.n_frames().sum())
     wanted = min(total, max_frames or kmeans.FRAMES_PER_CENTROID * max(scales))
@@ -102,14 +107,16 @@ def learn_kmeans(
     logger.info(f"fitting {len(sample.features)} of {total} frames at scales {scales}")
     centroids, counts, inertia = kmeans.fit(sample.features.to(device), scales, seed, backend)
     split, n_frames = Path(manifest.file).stem, len(sample.features)
-    own = provenance.entry("kmeans", split, manifest, sample.indices, n_frames=n_frames)
+    centroids_id = kmeans.identity(centroids, features.source, features.layer)
+    own = provenance.entry("kmeans", split, manifest, sample.indices, n_frames=n_frames, centroids=centroids_id)
     km = MultiscaleKMeans(
         centroids, counts, inertia, features.layer, features.source, len(sample.features), seed,
         provenance.merge(seen, [own]),
     )  # fmt: skip
     km.save(out)
     if labels_out is not None:
-        known = sample.label(features_labeller(km, device))
+        with one_thread():  # as the workers of a dump: BLAS adds up in another order with more
+            known = sample.label(features_labeller(km, features.device))
         del sample
         label(label_parts(manifest, km, labels_out, features.dtype), features, km, force=force, known=known)
 
@@ -154,8 +161,9 @@ def label(
     Args:
         known: labels `{K: (T,)}` of some utterances, by number, which are not computed again.
     """
-    if not claim(parts, km, force):
-        logger.info(f"{parts.split}: the labels in {parts.out} are finished already")
+    if not claim(parts, force):
+        names = " ".join(parts.target(k).name for k in parts.scales)
+        logger.info(f"{parts.split}: the labels in {parts.out} are finished already; to make them anew, remove {names}")
         return
     missing = parts.missing(share(len(parts.ranges), rank, nshard))
     logger.info(f"{parts.split}, rank {rank} of {nshard}: {len(missing)} of {len(parts.ranges)} parts to compute")
@@ -170,7 +178,13 @@ def label(
 def merge(parts: LabelParts, nshard: int = 1) -> None:
     """Put the parts together; `UserError` names those that are missing."""
     if parts.finished() and not parts.folder.is_dir():
+        parts.clean()
         return
+    if parts.missing() and parts.foreign():
+        raise UserError(
+            f"{parts.folder} holds parts of other centroids, scales, manifest, --dtype or --part-seconds; give --merge "
+            "the options that the ranks had, or run them again with --force"
+        )
     parts.merge(nshard)
     for k in parts.scales:
         logger.info(f"wrote {parts.target(k)}: {len(parts.manifest)} utterances, {int(parts.n_frames.sum())} frames")
@@ -180,30 +194,32 @@ def label_parts(
     manifest: Manifest, km: MultiscaleKMeans, out, dtype: str = "float32", part_seconds: float = PART_SECONDS
 ) -> LabelParts:
     """Where the labels of `manifest` come together, for these centroids."""
-    digest = fingerprint(
-        manifest, checkpoint_sha256=km.checkpoint_sha256, layer=km.layer, dtype=dtype, centroids=km.centroids
-    )
-    return LabelParts(Path(out), manifest, km.scales, digest, part_seconds)
+    prints = fingerprints(
+        manifest, checkpoint_sha256=km.checkpoint_sha256, layer=km.layer, dtype="float32" if km.layer == 0 else dtype,
+        centroids=km.centroids,
+    )  # fmt: skip
+    return LabelParts(Path(out), manifest, prints, km.provenance, part_seconds)
 
 
-def claim(parts: LabelParts, km: MultiscaleKMeans, force: bool) -> bool:
+def claim(parts: LabelParts, force: bool) -> bool:
     """Whether there is work to do in `parts.out`, after writing dictionaries and provenance there.
 
     Raises `UserError` if the folder holds other labels, unless `force`.
     """
     begun = parts.folder.is_dir()
     if not begun and parts.finished():
+        parts.clean()
         return False
-    record = parts.out / "provenance.json"
+    origin = parts.recorded_origin()
     if not force:
-        if record.is_file() and provenance.read(record) != km.provenance:
+        if origin not in (None, parts.seen):
             raise UserError(f"{parts.out} holds labels of other centroids; give another --out, or --force")
         if parts.foreign():
             raise UserError(
                 f"{parts.folder} was left by a run with other centroids, checkpoint, manifest or part size; "
                 "give another --out, or --force"
             )
-        present = [parts.target(k) for k in parts.scales if parts.target(k).exists()]
+        present = [parts.target(k) for k in parts.scales if parts.target(k).exists() and not parts.is_whole(k)]
         if present and not begun:
             raise UserError(
                 f"{present[0]} exists already, of other centroids or changed since; "
@@ -211,8 +227,8 @@ def claim(parts: LabelParts, km: MultiscaleKMeans, force: bool) -> bool:
             )
     for k in parts.scales:
         write_km_dictionary(parts.out / f"dict.{k}.km.txt", k)
-    with atomic_text(record) as stream:
-        json.dump(km.provenance, stream)
+    if origin is None:
+        parts.write_origin()  # in place of another, the merge does it
     return True
 
 

@@ -2,8 +2,9 @@
 
 A provenance is a list of entries, one per stage and split that touched the artefact or one of its
 ancestors: `{"stage", "split", "manifest", "root", "utterances"}`, with the utterances' paths as the manifest
-names them, relative to its root; k-means adds `n_frames`, the frames that it was fitted on. Checkpoints carry it in
-their task state, k-means files in their header, labels in `provenance.json`, results among the rest.
+names them, relative to its root; k-means adds `n_frames`, the frames that it was fitted on, and `centroids`, by which
+fits can be told apart. Checkpoints carry it in their task state, k-means files in their header, labels in
+`provenance.json`, results among the rest.
 """
 
 import json
@@ -63,6 +64,11 @@ def merge(*provenances: list[dict]) -> list[dict]:
     for provenance in provenances:
         merged.extend(e for e in provenance if e not in merged)
     return merged
+
+
+def fitted(provenance: list[dict]) -> str | None:
+    """Which centroids the last k-means of a provenance came to; None where early ones do not say."""
+    return next((e.get("centroids") for e in reversed(provenance) if e.get("stage") == "kmeans"), None)
 
 
 def published(provenance: list[dict], corpus: str | None) -> list[dict]:

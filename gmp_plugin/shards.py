@@ -4,11 +4,12 @@ import os
 
 from .errors import UserError
 
-LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))  # rank and number of ranks
+# Rank and number of ranks. srun sets Slurm's; a batch script has SLURM_PROCID and SLURM_NTASKS too, and is alone.
+LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 def rank_and_nshard(rank: int | None = None, nshard: int | None = None, environ=os.environ) -> tuple[int, int]:
-    """`(rank, nshard)`: as given, else torchrun's, else Slurm's, else the whole work `(0, 1)`.
+    """`(rank, nshard)`: as given, else torchrun's, else those of Slurm's step (srun), else the whole work `(0, 1)`.
 
     Raises `UserError` for one without the other, and for ranks outside 0..nshard-1.
     """

@@ -31,7 +31,8 @@ def main(argv=None) -> None:
         print(f"error: {len(check.problems) - args.show} more problems; --show lists more", file=sys.stderr)
     if check.problems:
         raise SystemExit(1)
-    print(f"{len(check.summaries)} label files are in order")
+    without = f"; there are none of {', '.join(check.without)}" if check.without else ""
+    print(f"{len(check.summaries)} label files are in order{without}")
 
 
 if __name__ == "__main__":

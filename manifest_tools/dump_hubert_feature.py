@@ -21,7 +21,7 @@ from gmp_plugin.frames import layer_number
 from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP
 from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.manifest import Manifest
-from gmp_plugin.shards import default_workers, rank_and_nshard, share
+from gmp_plugin.shards import default_workers, local_device, rank_and_nshard, share
 
 
 def main(argv=None) -> None:
@@ -50,7 +50,7 @@ def main(argv=None) -> None:
     features_path, lengths_path = stem.with_suffix(".npy"), stem.with_suffix(".len")
     refuse_existing(features_path, lengths_path, force=args.force)
     workers = args.workers or default_workers(args.device)
-    features = LayerFeatures.load(args.checkpoint, args.layer, args.device, workers=workers)
+    features = LayerFeatures.load(args.checkpoint, args.layer, local_device(args.device), workers=workers)
     lengths = []
     with atomic_path(features_path) as temporary:
         with NpyAppendArray(str(temporary)) as array:

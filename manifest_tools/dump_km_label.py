@@ -55,7 +55,8 @@ def main(argv=None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
     args.device = check_device(args.device)
-    check_source(args.features, args.checkpoint)
+    if not args.merge:
+        check_source(args.features, args.checkpoint)
     rank, nshard = rank_and_nshard(0 if args.merge and args.nshard else args.rank, args.nshard)
     km = MultiscaleKMeans.load(args.kmeans)
     if args.scales:

@@ -11,11 +11,11 @@ again. Without it, dump_km_label.py labels later.
 
 import argparse
 import logging
+from pathlib import Path
 
 from gmp_plugin.arguments import check_device, check_seed
 from gmp_plugin.devices import default_device
-from gmp_plugin.errors import run_tool
-from gmp_plugin.files import refuse_existing
+from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.frames import layer_number
 from gmp_plugin.hubert.checkpoint import CHECKPOINT_HELP
 from gmp_plugin.hubert.features import DTYPES
@@ -57,7 +57,11 @@ def main(argv=None) -> None:
     args.device = check_device(args.device)
     check_seed(args.seed)
     check_source(args.features, args.checkpoint)
-    refuse_existing(args.kmeans, force=args.force)
+    if args.labels_out and not args.force and Path(args.kmeans).exists():
+        raise UserError(
+            f"{args.kmeans} exists already; label with it by dump_km_label.py --kmeans {args.kmeans} --out "
+            f"{args.labels_out}, which goes on where a run was interrupted, or give --force to fit again"
+        )
     learn_kmeans(
         Manifest.read(args.manifest), args.checkpoint, args.layer, args.scales, args.kmeans, seed=args.seed,
         max_frames=args.max_frames, device=args.device, backend=args.backend, labels_out=args.labels_out,

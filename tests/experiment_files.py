@@ -149,7 +149,8 @@ def save_checkpoint(path: Path, stage: str, entries: list[dict] | None, start: s
 
 
 def write_label_set(out: Path, manifest: Manifest) -> None:
-    parts = LabelParts(out, manifest, [2, 4], "fingerprint")
+    seen = provenance.read(out / "provenance.json") if (out / "provenance.json").is_file() else []
+    parts = LabelParts(out, manifest, {2: "fingerprint of 2", 4: "fingerprint of 4"}, seen)
     frames = int(manifest.n_frames().sum())
     parts.write(0, {k: np.arange(frames) % k for k in (2, 4)})
     parts.merge()

@@ -105,3 +105,16 @@ def test_many_problems_are_cut_short(fold, labels, capsys):
     (labels / "train.8.km").write_text("9\n" * 8)
     _, _, err = check(fold, labels, capsys, "--show", "1")
     assert err.count("error:") == 2 and "more problems; --show lists more" in err
+
+
+def test_labels_that_are_not_finished_are_not_in_order(fold, labels, capsys):
+    status, out, _ = check(fold, labels, capsys)
+    assert status == 0 and "4 label files are in order; there are none of test" in out
+    (labels / ".train.parts").mkdir()
+    status, _, err = check(fold, labels, capsys)
+    assert status == 1 and f"labels of train are not finished, there is {labels / '.train.parts'}; run dump_km" in err
+    (labels / ".train.parts").rmdir()
+    for path in labels.glob("train.*"):
+        path.unlink()
+    status, _, err = check(fold, labels, capsys)
+    assert status == 1 and f"has no labels of {fold / 'train.tsv'}; make them with dump_km_label.py" in err

@@ -70,7 +70,7 @@ def test_parts_of_another_size_give_the_same_labels(corpus, whole, tmp_path):
 
 
 def test_ranks_of_torchrun_and_slurm(corpus, whole, tmp_path, monkeypatch):
-    for number, (rank, size) in enumerate((("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))):
+    for number, (rank, size) in enumerate((("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))):
         with monkeypatch.context() as environ:
             environ.setenv(size, "2")
             for value in "10":
@@ -113,7 +113,7 @@ def test_parts_of_other_centroids_are_refused(corpus, tmp_path):
     corpus.dump(out, "--nshard", "2", "--rank", "0")
     tool("learn_kmeans")([*corpus.common, "--scales", "4", "16", "--seed", "2", "--kmeans", str(other)])
     for options, message in (
-        (["--kmeans", str(other)], "was left by a run with other centroids"),
+        (["--kmeans", str(other)], "out holds labels of other centroids; give another --out, or --force"),
         (["--part-seconds", "7"], "was left by a run with other .* part size"),
     ):
         with pytest.raises(UserError, match=message):
@@ -121,6 +121,27 @@ def test_parts_of_other_centroids_are_refused(corpus, tmp_path):
     corpus.dump(out, "--kmeans", str(other), "--force")
     corpus.dump(tmp_path / "fresh", "--kmeans", str(other))
     assert corpus.files(out) == corpus.files(tmp_path / "fresh")
+
+
+def test_merge_with_other_options_than_the_ranks_had(corpus, whole, tmp_path):
+    out = tmp_path / "out"
+    for rank in "01":
+        corpus.dump(out, "--nshard", "2", "--rank", rank, "--dtype", "bfloat16", *(["--part-seconds", "9"] * int(rank)))
+        shutil.move(out, tmp_path / rank)
+    shutil.move(tmp_path / "0", out)
+    merge = ["--kmeans", str(corpus.km), "--manifest", corpus.common[1], "--out", str(out), "--merge"]
+    with pytest.raises(UserError, match="holds parts of other .* --dtype or --part-seconds; give --merge the options"):
+        tool("dump_km_label")([*merge, "--part-seconds", "1.5"])
+    with pytest.raises(UserError, match=r"parts are missing .* run again rank 1 of --nshard 2"):
+        tool("dump_km_label")([*merge, "--part-seconds", "1.5", "--dtype", "bfloat16", "--nshard", "2"])
+
+
+def test_what_a_killed_merge_left_goes_with_the_next_run(corpus, whole, tmp_path):
+    out = tmp_path / "whole"
+    (out / ".train.parts.merged").mkdir()
+    (out / ".train.4.km.123-abc.tmp").write_text("half")
+    corpus.dump(out)
+    assert corpus.files(out) == whole and not list(out.glob(".*"))
 
 
 def test_killed_at_random_moments_the_labels_are_those_of_an_undisturbed_run(corpus, whole, tmp_path, monkeypatch):
@@ -191,3 +212,5 @@ def test_given_ranks_come_before_the_launchers():
     assert rank_and_nshard(1, 4, {"RANK": "0", "WORLD_SIZE": "2"}) == (1, 4)
     assert rank_and_nshard(None, None, {"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "7"}) == (0, 2)
     assert rank_and_nshard(environ={}) == (0, 1)
+    # A batch script without srun is alone, whatever it asked for.
+    assert rank_and_nshard(environ={"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}) == (0, 1)

@@ -14,6 +14,7 @@ from conftest import load_script, tool
 from gmp_plugin.errors import UserError
 from gmp_plugin.hubert.features import LayerFeatures
 from gmp_plugin.kmeans import MultiscaleKMeans
+from gmp_plugin.label_record import of_other_centroids
 from gmp_plugin.labels import choose_utterances, sample_frames
 from gmp_plugin.manifest import FrameLabels, Manifest
 
@@ -144,11 +145,85 @@ def test_existing_labels_are_kept_without_force(labelled):
     tool("dump_km_label")(arguments)  # finished already
     assert path.read_text() == before
     path.write_text("edited\n")
-    with pytest.raises(UserError, match="train.4.km exists already, of other centroids or changed since; give --force"):
+    with pytest.raises(
+        UserError, match="train.16.km exists already, of other centroids or changed since; give --force"
+    ):
         tool("dump_km_label")(arguments)
     assert path.read_text() == "edited\n"
     tool("dump_km_label")([*arguments, "--force"])
     assert path.read_text() == before
+
+
+@pytest.fixture
+def other_km(labelled, tmp_path):
+    """Other centroids for the same recordings: nothing but their values tells the two fits apart."""
+    path = str(tmp_path / "other.safetensors")
+    tool("learn_kmeans")([*labelled.common, "--scales", "4", "16", "--seed", "2", "--kmeans", path])
+    return path
+
+
+def test_fits_on_the_same_recordings_are_told_apart(labelled, other_km, tmp_path, capsys):
+    """Labels of one folder are of the same centroids, and its `provenance.json` is theirs."""
+    valid = ["--manifest", str(labelled.fold / "valid.tsv"), "--checkpoint", str(labelled.checkpoint)]
+    out = ["--out", str(labelled.out)]
+    with pytest.raises(UserError, match="holds labels of other centroids; give another --out, or --force"):
+        tool("dump_km_label")([*valid, "--kmeans", other_km, *out])
+    with pytest.raises(UserError, match="labels are of other centroids than|labels in .* are of other centroids than"):
+        report = ["--manifest", labelled.manifest, "--labels", str(labelled.out), "--kmeans", other_km]
+        tool("label_report")([*report, "--out", str(tmp_path / "labels.html")])
+    # Replaced for one split alone: whoever reads the folder hears of it.
+    tool("dump_km_label")([*valid, "--kmeans", labelled.km, *out])
+    check = ["--data", str(labelled.fold), "--labels", str(labelled.out)]
+    tool("check_labels")(check)
+    tool("dump_km_label")([*labelled.common, "--kmeans", other_km, *out, "--force"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        tool("check_labels")(check)
+    message = "the labels of valid are of other centroids than provenance.json says; label valid.tsv again"
+    assert message in capsys.readouterr().err and message in of_other_centroids(labelled.out)[0]
+    tool("dump_km_label")([*valid, "--kmeans", other_km, *out, "--force"])
+    tool("check_labels")(check)
+
+
+def test_labels_that_are_replaced_stay_until_the_new_ones_are_there(labelled, other_km):
+    """With the provenance that says what they have seen."""
+    before = {path.name: path.read_bytes() for path in labelled.out.iterdir()}
+    again = [*labelled.common, "--kmeans", other_km, "--out", str(labelled.out), "--force", "--nshard", "2"]
+    again += ["--part-seconds", "1"]
+    tool("dump_km_label")([*again, "--rank", "0"])
+    assert {path.name: path.read_bytes() for path in labelled.out.iterdir() if path.is_file()} == before
+    tool("dump_km_label")([*again, "--rank", "1"])
+    seen = json.loads((labelled.out / "provenance.json").read_text())
+    assert seen == MultiscaleKMeans.load(other_km).provenance != json.loads(before["provenance.json"])
+
+
+def test_scales_one_after_another_and_other_scales_in_their_place(labelled, tmp_path):
+    names = {path.name: path.read_bytes() for path in labelled.out.iterdir()}
+    out = tmp_path / "out"
+    arguments = [*labelled.common, "--kmeans", labelled.km, "--out", str(out)]
+    for k in ("4", "16", "4"):
+        tool("dump_km_label")([*arguments, "--scales", k])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == names
+    tool("dump_km_label")(arguments)  # finished already
+    # Other scales in their place: nothing is left that looks like a part of them.
+    other = str(tmp_path / "eight.safetensors")
+    tool("learn_kmeans")([*labelled.common, "--scales", "8", "--kmeans", other])
+    tool("dump_km_label")([*labelled.common, "--kmeans", other, "--out", str(out), "--force"])
+    assert {path.name for path in out.iterdir()} == {
+        "train.8.km",
+        "dict.8.km.txt",
+        "train.labels.json",
+        "provenance.json",
+    }
+
+
+def test_fit_and_labels_at_once_say_first_what_is_in_the_way(labelled, tmp_path):
+    fit = [*labelled.common, "--scales", "4", "16", "--labels-out", str(labelled.out)]
+    with pytest.raises(UserError, match=r"label with it by dump_km_label.py --kmeans .*, which goes on where"):
+        tool("learn_kmeans")([*fit, "--kmeans", labelled.km])
+    with pytest.raises(UserError, match="provenance.json exists already: labels of other centroids"):
+        tool("learn_kmeans")([*fit, "--kmeans", str(tmp_path / "new.safetensors")])
+    assert not (tmp_path / "new.safetensors").exists()
 
 
 def test_recording_that_changed_since_the_manifest(labelled, write_audio, tmp_path):

@@ -16,6 +16,7 @@ from ..files import sha256
 from ..hubert.checkpoint import read_checkpoint
 from ..hubert.huggingface import PROVENANCE
 from ..kmeans import MultiscaleKMeans
+from ..label_record import ORIGIN, SUFFIX, of_other_centroids
 
 CHECKPOINT, KMEANS, LABELS, RESULT = "checkpoints", "k-means files", "label sets", "results"
 WEIGHTS = "other weights"
@@ -142,7 +143,7 @@ def _read_labels(folder: Path, artefact: Artefact) -> tuple[list, tuple]:
         match = LABEL_FILE.fullmatch(path.name) or _LABEL_PARTS.fullmatch(path.name)
         if match:
             artefact.labelled.setdefault(match[1], False)
-    for path in sorted(folder.glob("*.labels.json")):
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
         record = _json(path)
         changed = [name for name, digest in record.get("files", {}).items() if _sha256(folder / name) != digest]
         if changed:
@@ -150,9 +151,10 @@ def _read_labels(folder: Path, artefact: Artefact) -> tuple[list, tuple]:
         if "provenance" in record:
             provenance.validate(record["provenance"], path)
             entries += record["provenance"]
-            artefact.labelled[path.name.removesuffix(".labels.json")] = True
-    record = folder / PROVENANCE
-    return (provenance.read(record) if record.is_file() else []) + entries, ("kmeans", None)
+            artefact.labelled[path.name.removesuffix(SUFFIX)] = True
+    artefact.problems += of_other_centroids(folder)
+    origin = folder / ORIGIN
+    return (provenance.read(origin) if origin.is_file() else []) + entries, ("kmeans", None)
 
 
 def _read_result(path: Path, artefact: Artefact) -> tuple[list, tuple]:
