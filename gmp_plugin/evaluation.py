@@ -117,6 +117,7 @@ def evaluate(
         },
         "classes": classifier.names,
         "zero_shot": zero_shot,
+        "seen": {stage: len(paths) for stage, paths in leaked.items()},
         "confusion": counts.tolist(),
         "n_utterances": len(manifest),
         "counts": dict(zip(classifier.names, counts.sum(1).tolist(), strict=True)),

@@ -87,18 +87,30 @@ def read_rows(path, scales, layer: int = -3, init_from: str = "original", n_laye
     Args:
         scales: the experiment's cluster counts.
         layer, init_from: of the rows that say nothing else.
-        n_layers: of the HuBERT; rows of layers that it does not have are left out.
+        n_layers: of the HuBERT.
+
+    Rows that these do not allow, of a layer that the HuBERT does not have or of one scale among too few, stand there
+    as the reason why. Raises `UserError` for a `layer` that it does not have.
     """
-    tables = {}
+    scales, tables = sorted(scales), {}
+    if n_layers:
+        resolve_layer(layer, n_layers)
     for table, content in yaml.safe_load(Path(path).read_text(encoding="utf-8")).items():
         tables[table] = {}
         for name, settings in content["rows"].items():
             settings = {"layer": layer, "init_from": init_from, **settings}
             own = settings.pop("clusters", None)
-            chosen = settings.pop("scales", range(len(scales)))
-            if any(i >= len(scales) for i in chosen) or n_layers and not _has(n_layers, settings["layer"]):
+            single = settings.pop("scale", None)
+            if single and single not in (by_size := _by_size(scales)):
+                tables[table][name] = f"{name}: there is no {single} among {len(scales)} scales"
                 continue
-            clusters = tuple(own or (scales[i] for i in chosen))
+            clusters = tuple(own or ([by_size[single]] if single else scales))
+            try:
+                if n_layers:
+                    resolve_layer(settings["layer"], n_layers)
+            except UserError as error:
+                tables[table][name] = f"{name}: {error}"
+                continue
             try:
                 tables[table][name] = Row(
                     name=name, table=content["title"], scales=clusters, own_clusters=own is not None, **settings
@@ -108,21 +120,22 @@ def read_rows(path, scales, layer: int = -3, init_from: str = "original", n_laye
     return _with_sources(tables, path)
 
 
-def _has(n_layers: int, layer) -> bool:
-    try:
-        return bool(resolve_layer(layer, n_layers))
-    except UserError:
-        return False
+def _by_size(scales: list[int]) -> dict[str, int]:
+    """What single scales are called, of two or more in rising order."""
+    ends = {"smallest": scales[0], "largest": scales[-1]} if len(scales) > 1 else {}
+    return ends | ({"middle": scales[1]} if len(scales) == 3 else {})
 
 
 def _with_sources(tables: dict, path) -> dict:
     """The same rows, with the rows themselves where `labels` names them."""
     rows = {name: row for table in tables.values() for name, row in table.items()}
 
-    def resolve(row: Row, above: tuple[str, ...] = ()) -> Row:
-        if row.labels in ("stage1", "original", None):
+    def resolve(row: Row | str, above: tuple[str, ...] = ()) -> Row | str:
+        if isinstance(row, str) or row.labels in ("stage1", "original", None):
             return row
         above += (row.name,)
+        if isinstance(reason := rows.get(row.labels), str):
+            return f"{row.name} needs {reason}"
         if row.labels not in rows or row.labels in above:
             raise UserError(f"{path}, row {row.name}: labels={row.labels}: expected stage1, original or another row")
         return replace(row, labels=resolve(rows[row.labels], above))
@@ -134,14 +147,18 @@ def choose_rows(tables: dict, names: list[str]) -> dict[str, Row]:
     """Rows by their own names or those of tables, each once, in the order of `names`; then those whose final models
     they need.
 
-    Raises `UserError` for a name that is neither.
+    Raises `UserError` for a name that is neither, and for a row that cannot be; of a table, such rows are left out.
     """
     rows = {name: row for table in tables.values() for name, row in table.items()}
     chosen = {}
     for name in names:
         if name not in tables and name not in rows:
             raise UserError(f"ablations={','.join(names)}: ablations.yaml has {', '.join([*tables, *rows])}")
-        chosen |= tables.get(name) or {name: rows[name]}
+        if isinstance(rows.get(name), str):
+            raise UserError(f"ablations={','.join(names)}: {rows[name]}")
+        chosen |= {n: r for n, r in tables.get(name, {name: rows.get(name)}).items() if isinstance(r, Row)}
+    if not chosen:
+        raise UserError(f"ablations={','.join(names)}: no row of it can be: {next(iter(tables[names[0]].values()))}")
     for row in list(chosen.values()):
         while isinstance(row.labels, Row):
             row = row.labels

@@ -13,7 +13,8 @@ RATES = ("uar", "war", "macro_f1")
 
 
 def read_results(paths) -> list[dict]:
-    """The results at `paths`; `UserError` for a file that is none, or not finished."""
+    """The results at `paths`; `UserError` for a file that is none, or not finished, and for one that is of no fold's
+    test part, or of recordings that its model has seen."""
     results = []
     for path in paths:
         try:
@@ -22,6 +23,12 @@ def read_results(paths) -> list[dict]:
             int(result["n_utterances"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no finished result of an evaluation: {error!r}") from None
+        if result.get("seen"):
+            raise UserError(f"{path} is of recordings that its model has seen; give those of test parts")
+        if result.get("fold") is None or not result.get("checkpoint_sha256"):
+            raise UserError(
+                f"{path} is not the result of a fold; expected those of evaluate.py --fold, as of an experiment"
+            )
     return results
 
 
@@ -29,7 +36,7 @@ def held_out_logits(results: list[dict], names: list[str]) -> tuple[np.ndarray, 
     """Logits `(N, C)` in the order of `names`, and class numbers `(N,)`, of the recordings of all results.
 
     Each result is of another model, on recordings that this model has not seen. Raises `UserError` if its classes are
-    not `names`, and for one that is of recordings seen in training.
+    not `names`.
     """
     logits, labels = [], []
     for result in results:
@@ -43,8 +50,6 @@ def held_out_logits(results: list[dict], names: list[str]) -> tuple[np.ndarray, 
             logits.append(np.array([u["logits"] for u in utterances], dtype=np.float64)[:, order])
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise UserError(f"{where} has no logits of its recordings ({error!r}); evaluate again") from None
-        if result.get("seen"):
-            raise UserError(f"{where} is of recordings that its model has seen; give those of test parts")
     return np.concatenate(logits), np.array(labels)
 
 

@@ -37,7 +37,7 @@ class LabelledSet:
         """
         path = Path(path)
         if path.suffix == ".csv":
-            return cls(str(path), str(path.parent), *_read_csv(path))
+            return cls(str(path), str(path.parent.absolute()), *_read_csv(path))
         if is_table(path):
             table = UtteranceTable.read(path)
             columns = zip(*[(u.path, u.emotion, u.speaker) for u in table.utterances], strict=True)

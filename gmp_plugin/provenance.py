@@ -8,6 +8,7 @@ fits can be told apart. Checkpoints carry it in their task state, k-means files 
 """
 
 import json
+import os
 from pathlib import Path
 
 from .errors import UserError
@@ -49,13 +50,18 @@ def validate(entries, where) -> None:
 
 
 def seen(provenance: list[dict], manifest: Manifest, splits=("train", "valid")) -> dict[str, list[str]]:
-    """Utterances of `manifest` that stages read as one of `splits`, by stage."""
+    """Utterances of `manifest` that stages read as one of `splits`, by stage; of the same root, linked to or not."""
     wanted = set(manifest.paths)
     found: dict[str, list[str]] = {}
     for record in provenance:
-        if record["split"] in splits and record.get("root") == manifest.root:
+        if record["split"] in splits and _place(record.get("root")) == _place(manifest.root):
             found.setdefault(record["stage"], []).extend(sorted(wanted & set(record["utterances"])))
     return {stage: paths for stage, paths in found.items() if paths}
+
+
+def _place(root: str | None) -> str | None:
+    """A folder without links; a published corpus's name as it is."""
+    return os.path.realpath(root) if root and os.path.isabs(root) else root
 
 
 def merge(*provenances: list[dict]) -> list[dict]:

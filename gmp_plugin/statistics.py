@@ -53,15 +53,19 @@ def estimate(values, truth, speakers=None, draws: int = DRAWS) -> dict[str, Esti
     Args:
         values: hits, or differences of hits, `(N,)`.
         truth: class numbers `(N,)`.
-        speakers: names or numbers `(N,)`.
+        speakers: names or numbers `(N,)`; no interval over a single one.
     """
-    found = rates(values, truth)
+    found, speakers = rates(values, truth), _several(speakers)
     by_utterance = draw_utterances(values, truth, draws)
     by_speaker = None if speakers is None else draw_speakers(values, truth, speakers, draws)
     return {
         name: Estimate(value, interval(by_utterance[name]), None if by_speaker is None else interval(by_speaker[name]))
         for name, value in found.items()
     }
+
+
+def _several(speakers):
+    return None if speakers is None or len(np.unique(speakers)) < 2 else speakers
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:
@@ -100,7 +104,7 @@ def paired_p(difference, truth, speakers=None, draws: int = DRAWS) -> dict[str, 
     If they are, their answers may be swapped, for each utterance, or for each speaker, without changing what one
     expects (a permutation test of pairs).
     """
-    difference, truth = np.asarray(difference, dtype=float), np.asarray(truth)
+    difference, truth, speakers = np.asarray(difference, dtype=float), np.asarray(truth), _several(speakers)
     classes, numbers, counts = np.unique(truth, return_inverse=True, return_counts=True)
     shares = {"uar": 1 / (len(classes) * counts), "war": np.full(len(classes), 1 / len(truth))}
     sums = None if speakers is None else _by_speaker(difference, truth, speakers)[0]

@@ -148,3 +148,16 @@ def test_a_bad_class_table_is_named(tmp_path):
         map_classes(["a"], NAMES["emotion"], {"a": "furious"})
     with pytest.raises(UserError, match="no recording has a class of the model"):
         map_classes(["a", "b"], NAMES["emotion"], {})
+
+
+def test_seen_recordings_are_known_by_their_place_however_it_is_written(tmp_path, write_audio, capsys, monkeypatch):
+    """A table by a relative path, and a folder by a link."""
+    write_audio(tmp_path / "corpus/a.wav", 8000)
+    (tmp_path / "corpus/table.csv").write_text("path,emotion\na.wav,angry\n")
+    (tmp_path / "link").symlink_to(tmp_path / "corpus")
+    seen = provenance.entry(STAGE3, "train", Manifest(str(tmp_path / "corpus"), ("a.wav",), (8000,), file="train.tsv"))
+    model = save_stage(tmp_path / "a.pt", provenance=[seen])
+    monkeypatch.chdir(tmp_path / "corpus")
+    for table in ("table.csv", "../link/table.csv"):
+        assert run("--model", model, table) == 2
+        assert f"seen in training or validation ({STAGE3}: 1, as a.wav)" in capsys.readouterr().err

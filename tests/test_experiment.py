@@ -38,8 +38,27 @@ def test_layer_minus_3_of_table_4_is_the_method_itself():
 
 def test_a_small_hubert_has_fewer_rows():
     assert list(rows("table4", n_layers=4)) == ["layer_-1", "layer_-2", "layer_-3", "layer_-4"]
-    with pytest.raises(UserError, match=r"ablations=layer_-5: ablations.yaml has table3, .*layer_-4"):
+    with pytest.raises(UserError, match=r"ablations=layer_-5: layer_-5: layer -5 is out of range: the model has 4"):
         rows("layer_-5", n_layers=4)
+    with pytest.raises(UserError, match=r"^layer 9 is out of range: the model has 4 transformer layers"):
+        rows("gmp_atl", layer=9, n_layers=4)
+    with pytest.raises(UserError, match=r"ablations=layer_9: ablations.yaml has table3, .*layer_-4"):
+        rows("layer_9", n_layers=4)
+
+
+def test_single_scales_are_what_their_names_say():
+    """Whatever the order and number of the experiment's scales."""
+
+    def singles(*scales):
+        tables = read_rows(CONFIGS / "ablations.yaml", scales)
+        return {n: r.scales for n, r in choose_rows(tables, ["open"]).items() if n.endswith("_scale")}
+
+    assert singles(256, 16, 64) == {"smallest_scale": (16,), "middle_scale": (64,), "largest_scale": (256,)}
+    assert singles(32, 128) == {"smallest_scale": (32,), "largest_scale": (128,)}
+    assert singles(1, 2, 3, 4) == {"smallest_scale": (1,), "largest_scale": (4,)}
+    assert singles(50) == {}
+    with pytest.raises(UserError, match="middle_scale: there is no middle among 2 scales"):
+        choose_rows(read_rows(CONFIGS / "ablations.yaml", [32, 128]), ["middle_scale"])
 
 
 def test_open_readings():

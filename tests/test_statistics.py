@@ -74,6 +74,9 @@ def test_interval_over_speakers_is_scipys_bootstrap_of_the_speakers(corpus):
     expected = stats.bootstrap((np.arange(8.0),), uar, n_resamples=3000, method="percentile", rng=1)
     found = statistics.estimate(values, truth, speakers)["uar"].speakers
     assert found == pytest.approx(tuple(expected.confidence_interval), abs=0.15 * expected.standard_error)
+    alone = statistics.estimate(values, truth, np.zeros(len(truth)))["uar"]
+    assert alone.speakers is None and alone.utterances is not None
+    assert statistics.paired_p(values - 0.5, truth, np.zeros(len(truth)))["war"].speakers is None
     names = np.array(list("abcdefgh"))[speakers]
     assert statistics.estimate(values, truth, names)["uar"].speakers == found
 

@@ -12,6 +12,7 @@ from gmp_plugin.errors import UserError
 from gmp_plugin.training_settings import check_settings, check_user_dir
 
 STAGES = sorted(CONFIGS.glob("stage*.yaml"))
+OTHERS = [*CONFIGS.glob("flesa/*.yaml"), *CONFIGS.glob("gemo_clap/*.yaml"), *CONFIGS.glob("../pretrain_small/m*.yaml")]
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0"}
 
 
@@ -20,7 +21,7 @@ def settings(*changes):
     return OmegaConf.merge(OmegaConf.load(STAGES[-1]), OmegaConf.from_dotlist(list(changes)))
 
 
-@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem[:6])
+@pytest.mark.parametrize("path", [*STAGES, *OTHERS], ids=lambda path: f"{path.parent.name}-{path.stem[:6]}")
 def test_every_stage_is_checked_and_in_order(path):
     config = OmegaConf.load(path)
     (callback,) = config.hydra.callbacks.values()

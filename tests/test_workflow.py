@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -212,14 +214,41 @@ def test_base_configs_start_from_a_checkpoint(course, stock_checkpoint, tmp_path
         assert (tmp_path / stage / "checkpoint_best.pt").exists()
 
 
-def test_snakefile_plans_folds_seeds_and_ablations(toy, tmp_path):
-    """Dry run from manifest to summary, with the rows of the paper's Table 3."""
-    name = f"test_{tmp_path.name}"
-    plan = shell(
-        "snakemake", "-s", "examples/iemocap/Snakefile", "-n", "--cores", "1", "--directory", tmp_path,
-        "--config", f"name={name}", f"root={toy}/corpus", "seeds=1,2",
-    ).stdout  # fmt: skip
-    assert "checkpoint manifest" in plan and "rule all" in plan
+def test_commands_of_the_rows(toy, tmp_path):
+    """What a dry run says would be run, of rows that differ from the method in every stage."""
+
+    def plan(*settings):
+        """The command lines by what they make, `stage2/VARIANT`, of fold 1 and seed 1."""
+        done = shell(
+            "snakemake", "-s", "examples/iemocap/Snakefile", "-n", "-p", "--cores", "1", "--directory", tmp_path,
+            "--config", "name=dry", f"root={toy}/corpus", *settings,
+        )  # fmt: skip
+        makes = re.compile(r"(?:checkpoint.save_dir=|learn_kmeans.* --kmeans )\W*exp/dry/fold1/seed1/(\w+/[^/\s\"']+)")
+        found = [(makes.search(line), line) for line in done.stdout.splitlines()]
+        return {match[1]: line for match, line in found if match}, done.stdout
+
+    made, everything = plan("seeds=1,2", "ablations=table3")
+    assert "checkpoint manifest" in everything and not made  # folds are not known before it has run
+    shutil.copytree(f"{toy}/data", tmp_path / "exp/dry/data")
+    made, everything = plan("seeds=1,2", "ablations=table3,open,layer_-1")
+    method = "multitask.layer-3.k16-64-256.from_original"
+    assert "--config-name stage1_multitask_emotion_gender" in made["stage1/multitask"]
+    assert "+ablation=emotion_only" in made["stage1/emotion_only"]
+    assert "+ablation" not in made["stage1/multitask"] + made[f"stage2/{method}.masked"]
+    assert "--layer=-3 --scales 16 64 256" in made["labels/multitask.layer-3"]
+    assert "fold1/seed1/stage1/multitask/checkpoint_best.pt" in made["labels/multitask.layer-3"]
+    assert "--layer=-1" in made["labels/multitask.layer-1"]
+    assert "--checkpoint small" in made["labels/original.layer-3"]
+    assert "task.labels=[16.km,64.km,256.km]" in made[f"stage2/{method}.masked"]
+    assert 'model.hubert_path="small"' in made[f"stage2/{method}.masked"]
+    assert "task.labels=[64.km]" in made["stage2/multitask.layer-3.k64.from_original.masked"]
+    from_stage1 = made["stage2/multitask.layer-3.k16-64-256.from_multitask.masked"]
+    assert "/stage1/multitask/checkpoint_best.pt" in from_stage1.split("model.hubert_path=")[1].split()[0]
+    assert "+ablation=no_masking" in made[f"stage2/{method}.no_masking"]
+    assert "+ablation=cross_entropy" in made["stage3/original.cross_entropy"]
+    start = made[f"stage3/{method}.masked.am_softmax"].split("model.hubert_path=")[1].split()[0]
+    assert f"/stage2/{method}.masked/checkpoint_last.pt" in start
+    assert everything.count("seed2/stage1/multitask/done") and "fold5/seed2" in everything
 
 
 def experiment(name, toy, *settings):
@@ -251,7 +280,7 @@ def check_recognizer(toy, tmp_path):
     there.write_text(plan)
     audited = (tmp_path / "exp/tiny/audit.clean").rename(tmp_path / "audit.clean")
     done = recognizer("title=Everybody", check=False)
-    assert "exp/tiny/audit.clean does not exist" in done.stdout + done.stderr
+    assert "is not of a finished run that was audited; finish exp/tiny first" in done.stdout + done.stderr
     audited.rename(tmp_path / "exp/tiny/audit.clean")
 
     recognizer("title=Everybody", "licence=CC0-1.0")
