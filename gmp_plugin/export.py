@@ -21,6 +21,7 @@ from .hubert.convert import write_huggingface
 from .model_card import CardText, model_card
 from .recognizer_model import TrainedModel, quiet
 
+ONNX_BYTES = 1.9e9  # protobuf ends at 2 GB
 AGREEMENT = 1e-4  # largest difference of a logit between ONNX and our model, on a scale of -30..30
 WHY = "to export to ONNX"
 
@@ -69,6 +70,11 @@ def export_onnx(trained: TrainedModel, path, card: CardText | None = None, force
 
     refuse_existing(path, force=force)
     model = trained.build()
+    size = sum(p.numel() for p in model.parameters()) * 4
+    if size > ONNX_BYTES:
+        raise UserError(
+            f"{trained.path}: {size / 1e9:.1f} GB do not fit into an ONNX file, which holds 2 GB; give --to hf"
+        )
     heads = safetensors.torch.save({k: v.contiguous() for k, v in model.heads.state_dict().items()})
     content = describe(trained, _about(trained, card or CardText()))
     metadata = {METADATA: json.dumps(content), HEAD_KEY: base64.b64encode(heads).decode()}

@@ -45,7 +45,7 @@ def resolve_layer(layer: int | float, n_layers: int) -> int:
     if 0 < layer < 1:
         return max(1, round(layer * n_layers))
     resolved = layer if layer > 0 else n_layers + 1 + layer
-    if layer == 0 or not 1 <= resolved <= n_layers or resolved != int(resolved):
+    if isinstance(layer, float) or layer == 0 or not 1 <= resolved <= n_layers or resolved != int(resolved):
         raise UserError(
             f"layer {layer} is out of range: the model has {n_layers} transformer layers; "
             f"give 1 to {n_layers}, or -{n_layers} to -1 to count from the last"

@@ -11,7 +11,7 @@ from .hubert.checkpoint import read_checkpoint
 
 SECTIONS = ("task", "model", "criterion", "optimization", "optimizer", "lr_scheduler", "dataset")
 MORE = {
-    "common": ("fp16", "bf16"),
+    "common": ("fp16", "bf16", "memory_efficient_fp16", "memory_efficient_bf16"),
     "distributed_training": ("distributed_world_size",),
     "checkpoint": ("best_checkpoint_metric", "maximize_best_checkpoint_metric"),
 }

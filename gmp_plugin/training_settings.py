@@ -53,6 +53,17 @@ def check_settings(config, n_gpus: int, environ: Mapping[str, str]) -> None:
     _check_processes(of, n_gpus, environ)
     _check_length(of)
     _check_batches(of)
+    if of("common.amp", False):
+        raise UserError(
+            "common.amp=true: fairseq's AMP divides the gradients by the loss scale twice; give common.bf16=true"
+        )
+    backend = of("distributed_training.ddp_backend", "legacy_ddp")
+    several = of("distributed_training.distributed_world_size", 1) > 1
+    if several and of("task._name") == "multiscale_label_pretraining" and backend not in ("legacy_ddp", "no_c10d"):
+        raise UserError(
+            f"distributed_training.ddp_backend={backend} cannot train stage 2, whose heads come after the model's "
+            "forward; give legacy_ddp"
+        )
     if of("common.suppress_crashes", False):
         raise UserError("common.suppress_crashes=true ends a failed run as if it had trained; leave it out")
     if of("checkpoint.write_checkpoints_asynchronously", False):

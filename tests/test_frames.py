@@ -47,6 +47,9 @@ def test_layers_count_from_one_or_from_the_end():
 def test_a_share_of_the_layers():
     assert [frames.resolve_layer(0.75, n) for n in (12, 24, 4, 1)] == [9, 18, 3, 1]
     assert [frames.layer_number(text) for text in ("9", "-3", "0.75")] == [9, -3, 0.75]
+    for share in (1.0, 0.0, -0.5, 3.0):
+        with pytest.raises(UserError, match=f"layer {share} is out of range"):
+            frames.resolve_layer(share, 12)
 
 
 @pytest.mark.parametrize("layer", [0, 13, -13, 1.5])

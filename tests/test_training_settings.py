@@ -50,12 +50,23 @@ WORLD = "distributed_training.distributed_world_size"
         (["dataset.batch_size=0"], "batch_size=0: expected a positive number"),
         (["dataset.batch_size=null", "dataset.max_tokens=-5"], "max_tokens=-5: expected a positive number"),
         (["common.suppress_crashes=true"], "as if it had trained"),
+        (["common.amp=true"], "divides the gradients by the loss scale twice; give common.bf16=true"),
         (["checkpoint.write_checkpoints_asynchronously=true"], "before it trains"),
     ],
 )
 def test_settings_that_train_nothing(changes, message):
     with pytest.raises(UserError, match=message):
         check_settings(settings(*changes), 0, {})
+
+
+def test_stage_2_over_several_gpus_needs_its_backend():
+    """Its heads are called after the wrapped forward, which torch's DDP takes for a second use."""
+    config = OmegaConf.merge(OmegaConf.load(CONFIGS / "stage2_multiscale_label_pretraining.yaml"), {})
+    config.distributed_training.distributed_world_size = 2
+    check_settings(config, 2, {})
+    config.distributed_training.ddp_backend = "pytorch_ddp"
+    with pytest.raises(UserError, match="ddp_backend=pytorch_ddp cannot train stage 2, .* give legacy_ddp"):
+        check_settings(config, 2, {})
 
 
 def test_torchrun_whose_processes_would_not_know_each_other():

@@ -14,12 +14,13 @@ def add_model_arguments(parser) -> None:
 
 
 def add_device_argument(parser) -> None:
-    parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one; cpu for an .onnx model)")
 
 
 def device_of(args) -> str:
-    """The device that was asked for, or the best there is."""
+    """The device that was asked for, or the best there is; of an ONNX model the CPU, whose onnxruntime we install."""
     from ..arguments import check_device
     from ..devices import default_device
 
-    return check_device(args.device or default_device())
+    best = "cpu" if str(getattr(args, "model", None)).endswith(".onnx") else default_device()
+    return check_device(args.device or best)

@@ -114,7 +114,8 @@ class SpeechDataset(FairseqDataset):
             "nsentences": len(samples),
             "ntokens": sum(len(s["source"]) for s in samples),
             "net_input": {
-                "source": pad_sequence([s["source"] for s in samples], batch_first=True),
+                # float64, as fairseq rounds float32 to the model's bf16 or fp16, in which quiet speech is coarse
+                "source": pad_sequence([s["source"] for s in samples], batch_first=True).double(),
                 "n_samples": torch.tensor([len(s["source"]) for s in samples]),
                 "ids": ids,
             },

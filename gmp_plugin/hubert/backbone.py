@@ -44,6 +44,13 @@ def hubert_config(settings: dict) -> HubertConfig:
             f"model.hubert: layer_type {cfg.layer_type!r}, conv_pos_batch_norm {cfg.conv_pos_batch_norm}: expected "
             "'transformer' and False (a batch norm makes features depend on the batch)"
         )
+    others = {
+        name: getattr(cfg, name)
+        for name in ("mask_selection", "mask_channel_selection", "no_mask_overlap", "no_mask_channel_overlap")
+        if getattr(cfg, name) not in ("static", False)
+    }
+    if others:
+        raise UserError(f"model.hubert: {others}: masks are spans of one length, which may overlap; leave that out")
     return cfg
 
 
@@ -121,10 +128,10 @@ class HubertBackbone(HubertModel):
         """Run the model up to a layer.
 
         Args:
-            source: audio `(B, N)` at 16 kHz, zero-padded on the right.
+            source: audio `(B, N)` at 16 kHz, zero-padded on the right, in any floating type.
             n_samples: valid samples of each row, `(B,)`; all when left out.
             mask: replace spans of frames by the mask embedding.
-            ids: utterance numbers `(B,)`, which seed the masks.
+            ids: utterance numbers `(B,)`, which seed the masks; 0 to B - 1 when left out.
             output_layer: layer to stop at, negative counts from the end; the last when left out.
             penalty: give `features_pen`, the mean square of the convolutional features.
 
@@ -132,6 +139,7 @@ class HubertBackbone(HubertModel):
             `x` `(B, T, D)`, zeros at padded frames; `n_frames` `(B,)`; `mask_indices` bool `(B, T)`
             or None; `features_pen` or None.
         """
+        source = source.float()
         if n_samples is None:
             n_samples = torch.full((source.size(0),), source.size(1), device=source.device)
         n_frames = frames.n_frames(n_samples, self.kernels_strides)
@@ -172,12 +180,13 @@ class HubertBackbone(HubertModel):
         x = layer_norm(self.layer_norm, features)
         return x if self.post_extract_proj is None else linear(self.post_extract_proj, x)
 
-    def mask(self, x: Tensor, packing: Packing, n_frames: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+    def mask(self, x: Tensor, packing: Packing, n_frames: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Replace spans of the frames `x` `(M, D)` by the mask embedding, and spans of channels by zeros.
 
         Returns the frames and where the spans lie, bool `(B, T)`, or None without spans.
         """
-        ids, update = ids.tolist(), self.num_updates if self.training else 0
+        ids = list(range(len(n_frames))) if ids is None else ids.tolist()
+        update = self.num_updates if self.training else 0
         indices = None
         if self.mask_prob > 0:
             drawn = span_mask(

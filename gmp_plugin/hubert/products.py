@@ -15,15 +15,18 @@ ROWS = 512  # frames of a product that weights are laid out for
 class Prepared:
     """What was computed from modules' weights once, for calls without gradients.
 
-    An update in training may leave no trace that could be looked for (fused optimisers write around torch's version
-    counter). So a module loses what was prepared for it as soon as it is called with gradients.
+    An update in training may leave no trace that could be looked for (torch's fused optimisers write around its version
+    counter). So a module loses what was prepared for it as soon as it is called with gradients, and in training mode
+    gets nothing: calls with and without gradients may take turns before an update.
     """
 
     def __init__(self):
         self.known = WeakKeyDictionary()
 
     def set(self, module: nn.Module, tensor: Tensor) -> None:
-        if not any(p.is_inference() for p in module.parameters()):  # such do not say whether they have changed
+        learns = module.training and any(p.requires_grad for p in module.parameters())
+        # Inference tensors do not say whether they have changed.
+        if not learns and not any(p.is_inference() for p in module.parameters()):
             self.known[module] = _state(module), tensor
 
     def get(self, module: nn.Module) -> Tensor | None:

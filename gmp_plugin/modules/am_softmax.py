@@ -29,7 +29,8 @@ class AMSoftmax(nn.Module):
         """Logits without margin, `(B, D)` -> `(B, C)`, each within -s..s."""
         # Cosines in float32: bf16 resolves them to 0.004, a tenth of a logit at s = 30.
         x, weight = at_least_float32(x), at_least_float32(self.weight)
-        return self.scale * F.normalize(x, dim=-1) @ F.normalize(weight, dim=-1).T
+        with torch.autocast(x.device.type, enabled=False):
+            return self.scale * F.normalize(x, dim=-1) @ F.normalize(weight, dim=-1).T
 
     def training_logits(self, logits: Tensor, target: Tensor) -> Tensor:
         """The logits `(B, C)` with s m taken off the true class `target` `(B,)`; feed these to cross-entropy."""

@@ -21,7 +21,8 @@ class CosineHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, embedding = at_least_float32(self.projection(x)), at_least_float32(self.embedding)
-        return F.normalize(x, dim=-1) @ F.normalize(embedding, dim=-1).T / self.temperature
+        with torch.autocast(x.device.type, enabled=False):
+            return F.normalize(x, dim=-1) @ F.normalize(embedding, dim=-1).T / self.temperature
 
 
 class MultiscalePrediction(nn.Module):

@@ -30,6 +30,16 @@ class FusedAdam(FairseqOptimizer):
         self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
 
     @property
+    def supports_flat_params(self) -> bool:
+        """`common.fp16` trains one flat float32 copy; Adam minds no shapes."""
+        return True
+
+    def step(self, closure=None, **kwargs) -> None:
+        super().step(closure, **kwargs)
+        # The fused kernels leave no trace in the versions by which `hubert.products.Prepared` knows old weights.
+        torch.autograd.graph.increment_version(list(self.params))
+
+    @property
     def optimizer_config(self) -> dict:
         betas = self.cfg.adam_betas
         return {

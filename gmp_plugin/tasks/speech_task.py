@@ -155,7 +155,13 @@ class SpeechTask(FairseqTask):
 
     def train_step(self, sample, *args, **kwargs):
         self.check_read(sample)
-        return super().train_step(sample, *args, **kwargs)
+        try:
+            return super().train_step(sample, *args, **kwargs)
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            # fairseq would leave the batch out and go on: training without the longest recordings, and say nothing.
+            raise SystemExit(f"error: {out_of_memory(sample)}") from None
 
     def valid_step(self, sample, *args, **kwargs):
         self.check_read(sample)
@@ -188,6 +194,15 @@ class SpeechTask(FairseqTask):
         counts = [[int(agg[f"_emotion:{truth}:{predicted}"].sum) for predicted in names] for truth in names]
         self.figure_writer.add_figure("confusion/emotion", confusion_figure(counts, names), stats["num_updates"])
         self.figure_writer.flush()
+
+
+def out_of_memory(sample: dict) -> str:
+    n, longest = len(sample["id"]), sample["net_input"]["source"].size(1) / frames.SAMPLE_RATE
+    return (
+        f"out of memory with {n} recordings of up to {longest:.1f} s at once; give a smaller dataset.batch_size and as "
+        "many times more in optimization.update_freq, as dataset.batch_size=16 optimization.update_freq=[4]; or "
+        "+model.hubert.checkpoint_activations=true, or common.bf16=true, or task.max_sample_size=160000, 10 s"
+    )
 
 
 def rank() -> int:

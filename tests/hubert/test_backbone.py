@@ -124,6 +124,9 @@ def test_unknown_settings_and_code_in_settings_are_refused():
         hubert_config({"encoder_layer": 3})
     with pytest.raises(UserError, match="conv_feature_layers"):
         hubert_config({"conv_feature_layers": "__import__('os').system('true')"})
+    for other in ({"mask_selection": "uniform"}, {"no_mask_overlap": True}, {"mask_channel_selection": "poisson"}):
+        with pytest.raises(UserError, match=f"{next(iter(other))}.*: masks are spans of one length, which may overlap"):
+            hubert_config(other)
 
 
 def test_masks_depend_on_seed_update_and_utterance_alone():

@@ -1,6 +1,7 @@
 """The positional convolution by Fourier transform, and products with packed weights, against torch's own modules."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
 from gmp_plugin.hubert.positional import fft_convolve, positional, weight_spectra
 from gmp_plugin.hubert.products import linear, pack
+from gmp_plugin.optim.fused_adam import FusedAdam
 
 
 def convolution(kernel, groups=4, channels=24):
@@ -34,23 +36,23 @@ def validate(model, x):
         return model(x)
 
 
+def prepare(what):
+    """A module, our way to compute it, the plain one, and an input."""
+    torch.manual_seed(0)
+    if what == "positional":
+        module = nn.Sequential(convolution(16), nn.Identity(), nn.GELU())
+        plain = lambda x: module(x.transpose(1, 2)).transpose(1, 2)[:, :50]  # noqa: E731
+        return module, partial(positional, module), plain, torch.randn(1, 50, 24)
+    module = nn.Linear(24, 24)
+    return module, partial(linear, module), module, torch.randn(50, 24)
+
+
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("what", ["positional", "linear"])
 def test_weights_that_training_changed_are_used_in_the_next_validation(what, fused):
     """torch's fused optimisers change weights without a trace in their version counter."""
-    torch.manual_seed(0)
-    if what == "positional":
-        module = nn.Sequential(convolution(16), nn.Identity(), nn.GELU())
-        ours = partial(positional, module)
-    else:
-        module = nn.Linear(24, 24)
-        ours = partial(linear, module)
-        pack(module)
-
-    def plain(x):
-        return module(x) if what == "linear" else module(x.transpose(1, 2)).transpose(1, 2)[:, :50]
-
-    x = torch.randn(1, 50, 24) if what == "positional" else torch.randn(50, 24)
+    module, ours, plain, x = prepare(what)
+    pack(module.eval())
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.5, fused=fused)
     for _ in range(3):
         torch.testing.assert_close(validate(ours, x), validate(plain, x), atol=1e-5, rtol=1e-5)
@@ -59,6 +61,24 @@ def test_weights_that_training_changed_are_used_in_the_next_validation(what, fus
     torch.testing.assert_close(validate(ours, x), validate(plain, x), atol=1e-5, rtol=1e-5)
     module.load_state_dict({name: 2 * tensor for name, tensor in module.state_dict().items()})
     torch.testing.assert_close(validate(ours, x), validate(plain, x), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["in training mode", "by our optimiser"])
+@pytest.mark.parametrize("what", ["positional", "linear"])
+def test_calls_without_gradients_before_an_update_keep_nothing(what, how):
+    """As where metrics are computed between a loss and its update."""
+    module, ours, plain, x = prepare(what)
+    cfg = SimpleNamespace(adam_betas=(0.9, 0.99), adam_eps=1e-8, weight_decay=0.0, lr=[0.5])
+    foreign = partial(torch.optim.AdamW, lr=0.5, fused=True)
+    optimizer = foreign(module.parameters()) if how == "in training mode" else FusedAdam(cfg, module.parameters())
+    module.train(how == "in training mode")
+    for _ in range(2):
+        loss = ours(x).square().sum()
+        pack(module)
+        validate(ours, x)
+        loss.backward()
+        optimizer.step()
+        torch.testing.assert_close(validate(ours, x), validate(plain, x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"extractor_mode": "layer_norm", "conv_bias": True}, {"conv_pos": 31}])

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from gmp_plugin.modules.am_softmax import AMSoftmax
 from gmp_plugin.modules.heads import make_head
+from gmp_plugin.modules.multiscale import CosineHead
 
 
 def by_hand(x, weight, target, s, m):
@@ -72,3 +73,15 @@ def test_cross_entropy_head_is_two_linear_layers():
     logits = head(x)[1]
     torch.testing.assert_close(logits, layers(x))
     torch.testing.assert_close(head.loss(logits, target), F.cross_entropy(layers(x), target, reduction="sum"))
+
+
+def test_cosines_are_float32_under_autocast():
+    """bf16 would resolve them to 0.004, a tenth of a logit at s = 30."""
+    torch.manual_seed(0)
+    x, am, cosine = torch.randn(6, 16), AMSoftmax(16, 4), CosineHead(16, 8, 5)
+    with torch.no_grad():
+        expected = am(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            found, of_frames = am(x), cosine(x)
+    assert found.dtype == of_frames.dtype == torch.float32
+    torch.testing.assert_close(found, expected)

@@ -3,7 +3,7 @@ import torch
 from fairseq.optim.adam import FairseqAdam
 from omegaconf import OmegaConf
 
-from gmp_plugin.optim.fused_adam import FusedAdam
+from gmp_plugin.optim.fused_adam import FusedAdam, FusedAdamConfig
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -28,3 +28,20 @@ def test_same_updates_as_fairseqs_adam(weight_decay):
     for stock, ours in zip(*results, strict=True):
         # Both in float32; the two put the bias corrections in another order.
         torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
+
+
+def test_half_precision_trains_a_flat_copy():
+    """`common.fp16` on a GPU: fairseq lays all parameters into one, if the optimiser says that it may."""
+    cfg = FusedAdamConfig(adam_betas="(0.9,0.98)", weight_decay=0.1, lr=[0.1])
+    torch.manual_seed(0)
+    start = [torch.randn(7, 5), torch.randn(11)]
+    params = [torch.nn.Parameter(p.clone()) for p in start]
+    flat = [torch.nn.Parameter(torch.cat([p.flatten() for p in start]))]
+    for some in (params, flat):
+        optimizer = FusedAdam(cfg, some)
+        assert optimizer.supports_flat_params
+        for step in range(5):
+            for p in some:
+                p.grad = torch.sin(p.detach() * (step + 1))
+            optimizer.step()
+    torch.testing.assert_close(flat[0], torch.cat([p.flatten() for p in params]))

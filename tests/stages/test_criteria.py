@@ -1,6 +1,7 @@
 """The stages' losses, computed outside once more."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,10 +9,14 @@ import torch.nn.functional as F
 from conftest import TINY
 from fairseq import tasks
 from fairseq.logging import metrics
+from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 import gmp_plugin.tasks  # noqa: F401
 from gmp_plugin.manifest import Manifest
+from gmp_plugin.optim.fused_adam import FusedAdam
+
+ADAM = SimpleNamespace(adam_betas=(0.9, 0.98), adam_eps=1e-8, weight_decay=0.0, lr=[1e-3])
 
 
 def build(name, task=None, model=None, criterion=None):
@@ -245,3 +250,44 @@ def test_label_errors_reach_the_terminal_as_one_message(km_labels, fold):
 def test_no_checkpoint_and_no_architecture(fold):
     with pytest.raises(SystemExit, match="error: no HuBERT to start from: give model.hubert_path=CHECKPOINT"):
         build("am_softmax_classification", {"data": str(fold)}, {"hubert": None})
+
+
+def test_out_of_memory_ends_the_training(fold, monkeypatch):
+    """fairseq would leave such batches out, which are those of the longest recordings, and end as if all were well."""
+    task, model, criterion = build("am_softmax_classification", {"data": str(fold)})
+    sample = batch(task)
+
+    def forward(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(model, "forward", forward)
+    message = r"out of memory with 8 recordings of up to 0\.\d s at once; give a smaller dataset.batch_size"
+    with pytest.raises(SystemExit, match=message):
+        task.train_step(sample, model, criterion, FusedAdam(ADAM, model.parameters()), 1)
+    monkeypatch.setattr(model, "forward", lambda *args, **kwargs: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        task.train_step(sample, model, criterion, FusedAdam(ADAM, model.parameters()), 1)
+
+
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_audio_is_not_rounded_where_the_model_is(fold, half):
+    """fairseq's trainer rounds float32 inputs to the model's type."""
+    task, model, _ = build("am_softmax_classification", {"data": str(fold)})
+    audio = batch(task)["net_input"]["source"]
+    trainer = SimpleNamespace(cfg=SimpleNamespace(common=SimpleNamespace(fp16=half == "fp16", bf16=half == "bf16")))
+    as_trained = Trainer._fp_convert_sample(trainer, {"source": audio, "other": audio.float()})
+    assert as_trained["other"].dtype != torch.float32 and torch.equal(as_trained["source"], audio)
+    with torch.no_grad():
+        assert model(audio)["embedding"].dtype == torch.float32
+
+
+def test_models_need_no_numbers_of_utterances(fold):
+    """Which only seed the masks: those of fairseq's loader have them."""
+    _, model, _ = build("am_softmax_classification", {"data": str(fold)}, {"mask_prob": 0.5})
+    model.train()
+    audio = torch.randn(2, 8000)
+    outputs = []
+    for ids in (None, torch.tensor([0, 1])):
+        torch.manual_seed(0)
+        outputs.append(model(audio, None, ids)["emotion"])
+    assert torch.equal(*outputs)
