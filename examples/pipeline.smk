@@ -1,6 +1,9 @@
-# What the workflows share: command lines of tools, a log per job, and training that goes on where it was.
+# What the workflows share: command lines of tools, a log per job, training that goes on where it was, and GPUs.
 
+import os
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 REPO = Path(workflow.basedir).parents[1]
@@ -17,11 +20,32 @@ def tool(name, *arguments):
 # A log per job; its last lines, where the message is, on failure.
 LOGGED = "OMP_NUM_THREADS={threads} {params.command} > {log} 2>&1 || {{ tail -n 3 {log} >&2; exit 1; }}"
 
+
+def visible_gpus():
+    """Numbers of this machine's GPUs that jobs may use."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu]
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.split() if shutil.which(query[0]) else []
+
+
+# Jobs that use a GPU take turns on those there are, `--resources gpu=1` (GPUS of the Makefile).
+DEVICE = ["--device", config["device"]] if config["device"] else []
+GPU = int(str(config["device"]).startswith("cuda") or (config["device"] != "cpu" and shutil.which("nvidia-smi") is not None))
+# Of several, a job takes one that no other job on this machine has: by a lock that lives as long as its processes. Where
+# none is free, as where a cluster's scheduler gave the job its own, it stays with what it was given.
+ON_GPU = ""
+if GPU and config["device"] in (None, "cuda") and len(visible_gpus()) > 1:
+    ON_GPU = (
+        f"for gpu in {' '.join(visible_gpus())}; do exec 9> ${{{{TMPDIR:-/tmp}}}}/gpu$gpu.$(id -u).lock; "
+        "flock -n 9 && export CUDA_VISIBLE_DEVICES=$gpu && break; done; "
+    )
+
 # Training goes on from a checkpoint_last.pt only if it was left by this same command and is newer
 # than what the stage starts from; otherwise it starts afresh.
 TRAIN = (
     "same_command() {{ [ \"$(cat {params.folder}/command 2>/dev/null)\" = {params.command:q} ]; }}; "
     "for f in {input}; do [ $f -nt {params.folder}/checkpoint_last.pt ] && stale=1; done; "
     "if [ -n \"${{stale:-}}\" ] || ! same_command; then rm -rf {params.folder}/*.pt {params.folder}/tensorboard; fi; "
-    "echo {params.command:q} > {params.folder}/command; " + LOGGED
+    "echo {params.command:q} > {params.folder}/command; " + ON_GPU + LOGGED
 )

@@ -22,6 +22,7 @@ from gmp_plugin.exported import read_folder
 from gmp_plugin.files import sha256
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.model_card import CardText, snippet
+from gmp_plugin.onnx_engine import OnnxEngine
 from gmp_plugin.recognizer import Recognizer
 from gmp_plugin.recognizer_model import read_stage
 from gmp_plugin.timeline import Windows
@@ -218,6 +219,18 @@ def test_a_wrong_export_would_not_be_written(tmp_path, monkeypatch):
     # And the comparison sees a difference.
     other = read_stage(save_stage(tmp_path / "b.pt", seed=1)).build()
     assert disagreement(trained.build(), other) > 0.1
+    monkeypatch.setattr("gmp_plugin.export.ONNX_BYTES", 1000)
+    with pytest.raises(UserError, match="do not fit into an ONNX file, which holds 2 GB; give --to hf"):
+        export_onnx(trained, tmp_path / "a.onnx")
+
+
+def test_a_gpu_that_onnxruntime_does_not_know(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-gpu is installed")
+    export_onnx(read_stage(save_stage(tmp_path / "a.pt")), tmp_path / "a.onnx")
+    with pytest.raises(UserError, match="knows no GPU; give --device cpu, or pip install onnxruntime-gpu"):
+        OnnxEngine.load(tmp_path / "a.onnx", "cuda")
 
 
 def test_the_snippet_of_the_card_needs_onnxruntime_and_soundfile_alone(tmp_path):

@@ -251,6 +251,31 @@ def test_commands_of_the_rows(toy, tmp_path):
     assert everything.count("seed2/stage1/multitask/done") and "fold5/seed2" in everything
 
 
+def test_jobs_of_a_machine_with_several_gpus_have_one_each(tmp_path, monkeypatch):
+    """Two GPUs by a stand-in for nvidia-smi, five jobs, two at a time."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "Snakefile").write_text(f"""
+config["device"] = None
+include: "{REPO}/examples/pipeline.smk"
+rule all:
+    input: expand("job{{i}}", i=range(5))
+rule job:
+    output: touch("job{{i}}")
+    resources: gpu=GPU
+    shell: ON_GPU + "echo $CUDA_VISIBLE_DEVICES begins >> log; sleep 0.5; echo $CUDA_VISIBLE_DEVICES ends >> log"
+""")
+    shell("snakemake", "-s", tmp_path / "Snakefile", "--directory", tmp_path, "--cores", 4, "--resources", "gpu=2")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 10 and {line.split()[0] for line in lines} == {"0", "1"}
+    for gpu in "01":
+        own = [line.split()[1] for line in lines if line[0] == gpu]
+        assert own == ["begins", "ends"] * (len(own) // 2)
+
+
 def experiment(name, toy, *settings):
     """`make experiment`'s command for one fold, two updates a stage."""
     stage = "[optimization.max_update=2,lr_scheduler.warmup_updates=1]"
