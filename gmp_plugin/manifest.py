@@ -22,6 +22,7 @@ from .errors import UserError
 from .files import atomic_text
 
 SPLITS = ("train", "valid", "test")
+BLOCK = 1024  # lines of labels that are parsed at once
 
 
 @dataclass(frozen=True)
@@ -247,21 +248,23 @@ class FrameLabels:
         except UserError as error:
             return None, [str(error)]
         counts = np.array([line.count(" ") + 1 if line else 0 for line in lines])
-        values = _integers(" ".join(lines))
-        if values is None or len(values) != counts.sum():
-            wrong = [i for i, line in enumerate(lines) if not all(map(str.isdecimal, line.split(" ")))]
-            return None, [f"{path}, line {i + 1}: expected integers separated by single spaces" for i in wrong]
-        problems = _wrong_counts(path, manifest, counts)
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        outside = np.flatnonzero(values >= n_clusters)
-        owners, first = np.unique(np.searchsorted(offsets, outside, side="right") - 1, return_index=True)
-        problems += [
-            f"{path}, line {i + 1}: label {value} is not in the dictionary (0 to {n_clusters - 1})"
-            for i, value in zip(owners.tolist(), values[outside[first]].tolist(), strict=True)
-        ]
-        if problems:
-            return None, problems
-        return cls(values.astype(np.int16 if n_clusters <= 2**15 else np.int32), offsets), []
+        values = np.empty(offsets[-1], np.int16 if n_clusters <= 2**15 else np.int32)
+        problems = _wrong_counts(path, manifest, counts)
+        for start in range(0, len(lines), BLOCK):  # the numbers of all lines at once would be several times the text
+            part = slice(start, min(start + BLOCK, len(lines)))
+            own, found = offsets[part.start : part.stop + 1], _integers(" ".join(lines[part]))
+            if found is None or len(found) != own[-1] - own[0]:
+                wrong = [i for i, line in enumerate(lines) if not all(map(str.isdecimal, line.split(" ")))]
+                return None, [f"{path}, line {i + 1}: expected integers separated by single spaces" for i in wrong]
+            values[own[0] : own[-1]] = found
+            outside = np.flatnonzero(found >= n_clusters)
+            owners, first = np.unique(np.searchsorted(own, own[0] + outside, side="right") - 1, return_index=True)
+            problems += [
+                f"{path}, line {start + i + 1}: label {value} is not in the dictionary (0 to {n_clusters - 1})"
+                for i, value in zip(owners.tolist(), found[outside[first]].tolist(), strict=True)
+            ]
+        return (None if problems else cls(values, offsets)), problems
 
 
 def _integers(text: str) -> np.ndarray | None:

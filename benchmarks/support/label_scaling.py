@@ -10,6 +10,7 @@ def table(result: dict, hours=(1000, 60_000), cores: int = 128) -> str:
     stream, scales = result["stream"], result["fit"]["scales"]
     dim, frames = result["dim"], FRAMES_PER_CENTROID * max(scales)
     sample_h = frames / FRAMES_PER_HOUR
+    text = len(f"{max(scales) - 1} ")
     per_hour, bf16 = stream["ours_core_h_per_audio_h"], stream["bf16_core_h_per_audio_h"]
     rows = [
         ("frames", [_si(h * FRAMES_PER_HOUR, "") for h in hours], "50 a second"),
@@ -35,6 +36,9 @@ def table(result: dict, hours=(1000, 60_000), cores: int = 128) -> str:
          f"{len(scales)} x 4 bytes a frame"),
         ("labels in memory, training", [_si(h * FRAMES_PER_HOUR * 2 * len(scales), "B") for h in hours],
          f"{len(scales)} x 2 bytes a frame, per process"),
+        ("the same while the last file is read",
+         [_si(h * FRAMES_PER_HOUR * (2 * (len(scales) - 1) + 2 * text), "B") for h in hours],
+         f"{len(scales) - 1} x 2 bytes, and its text twice, whole and in lines, of up to {text} bytes a frame"),
     ]  # fmt: skip
     lines = ["| | " + " | ".join(f"{h:,} h" for h in hours) + " | how |", "|---" * (len(hours) + 2) + "|"]
     return "\n".join(lines + [f"| {name} | {' | '.join(cells)} | {how} |" for name, cells, how in rows])
