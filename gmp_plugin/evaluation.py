@@ -42,7 +42,7 @@ class EmotionClassifier:
         state = read_checkpoint(path)
         names = state.get("task_state", {}).get("emotion")
         if not names or not any(key.startswith("emotion_head.") for key in state["model"]):
-            raise UserError(f"checkpoint {path} has no emotion head; expected one of stage 1 or 3, or of gemo_clap")
+            raise UserError(f"checkpoint {path} has no emotion head; expected one of stage 1 or 3, FLESA or GEmo-CLAP")
         (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(path)])
         records = state["task_state"].get("provenance", [])
         config, seed = training_config(state["cfg"]), state["cfg"]["common"]["seed"]

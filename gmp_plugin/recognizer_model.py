@@ -133,7 +133,7 @@ def read_stage(path) -> TrainedModel:
     names = {kind: list(task_state[kind]) for kind in KINDS if task_state.get(kind)}
     names = {kind: classes for kind, classes in names.items() if _part(state["model"], f"{kind}_head.")}
     if "emotion" not in names:
-        raise UserError(f"checkpoint {path} has no emotion head; expected one of stage 1 or 3")
+        raise UserError(f"checkpoint {path} has no emotion head; expected one of stage 1 or 3, FLESA or GEmo-CLAP")
     model = dict(state["cfg"]["model"])
     settings = {name: model[name] for name in ("lstm_dim", "lstm_layers", "projection_dim")}
     # Stage 1 is trained with cross-entropy and has no setting for it.

@@ -4,7 +4,7 @@ Takes what every --checkpoint takes: fairseq's HuBERT or wav2vec 2.0, a folder i
 layout, or a stage checkpoint.
 
 Example:
-    python manifest_tools/convert_hubert.py --checkpoint exp/stage2/checkpoint_best.pt --to hf --out hubert_emotion
+    python manifest_tools/convert_hubert.py --checkpoint exp/stage2/checkpoint_last.pt --to hf --out hubert_emotion
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 It is written beside the checkpoint as calibration.json, where every command finds it. Decisions stay the same. A model
 that was trained on everything has no such part: it is given the temperature that suits the models of the folds, each
-on its own test part (--results).
+on its own test part (--results); `make recognizer` does so.
 """
 
 import argparse
@@ -12,12 +12,13 @@ from .options import add_device_argument, device_of
 EXAMPLE = """example:
   gmp-ser calibrate --model exp/emodb/fold1/seed1/stage3/VARIANT/checkpoint_best.pt \\
       --manifest exp/emodb/data/fold1/valid.tsv
-  gmp-ser calibrate --model exp/emodb/all/checkpoint_last.pt --results exp/emodb/fold*/seed*/stage3/VARIANT/result.json
+  gmp-ser calibrate --model exp/emodb_recognizer/fold1/seed1/stage3/VARIANT/checkpoint_best.pt \\
+      --results exp/emodb/fold*/seed*/stage3/VARIANT/result.json
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="PATH", help="checkpoint of stage 1 or 3")
+    parser.add_argument("--model", required=True, metavar="PATH", help="checkpoint of stage 1 or 3, FLESA or GEmo-CLAP")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--manifest", metavar="TSV", help="recordings that training has not seen, with their .emotion beside it"

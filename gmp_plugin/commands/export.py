@@ -11,13 +11,15 @@ from .options import add_device_argument, device_of
 
 EXAMPLE = """example:
   gmp-ser export --model exp/emodb/fold1/seed1/stage3/VARIANT/checkpoint_best.pt --to hf --out emodb_recognizer \\
-      --results exp/emodb/fold*/seed*/stage3/VARIANT/result.json --licence CC0-1.0
+      --results exp/emodb/fold*/seed*/stage3/VARIANT/result.json --licence CC-BY-4.0
   gmp-ser export --model emodb_recognizer --to onnx --out emotion.onnx --int8 --measure exp/emodb/data/fold1/test.tsv
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="PATH", help="checkpoint of stage 1 or 3, or a folder")
+    parser.add_argument(
+        "--model", required=True, metavar="PATH", help="checkpoint of stage 1 or 3, FLESA or GEmo-CLAP, or a folder"
+    )
     parser.add_argument("--to", required=True, choices=("hf", "onnx"), help="what to write")
     parser.add_argument("--out", required=True, metavar="PATH", help="folder, or .onnx file")
     parser.add_argument("--int8", action="store_true", help="with onnx: write NAME.int8.onnx as well")

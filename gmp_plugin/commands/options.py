@@ -4,7 +4,8 @@
 def add_model_arguments(parser) -> None:
     parser.add_argument(
         "--model", metavar="PATH",
-        help="checkpoint of stage 1 or 3, or an exported model: folder or .onnx (default: the packaged model)",
+        help="checkpoint of stage 1 or 3, FLESA or GEmo-CLAP; or what was exported, a folder or .onnx "
+        "(default: the packaged model)",
     )  # fmt: skip
     parser.add_argument(
         "--whole", type=float, default=15.0, metavar="S",
