@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..files import atomic_text
 from ..page import html_page, markdown_page
-from .analysis import Analysis, analyse
+from .analysis import Analysis, Comparison, analyse
 from .results import RATES, ExperimentResults
 from .sections import answers, calibration, curves, embeddings, labels, rates, setup, status
 
@@ -52,7 +52,7 @@ def write_report(experiment: ExperimentResults, out, allow_partial: bool = False
 
 
 def summary(experiment: ExperimentResults, found: dict[str, Analysis]) -> dict:
-    """The headline row's summary, those of all rows under `rows`, and what is wrong."""
+    """The headline row's summary, those of all rows under `rows` with their tests against it, and what is wrong."""
     rows = {}
     for name, one in found.items():
         rows[name] = dict(one.summary)
@@ -64,9 +64,23 @@ def summary(experiment: ExperimentResults, found: dict[str, Analysis]) -> dict:
                 "interval_utterances": _percent(e.utterances),
                 "interval_speakers": _percent(e.speakers),
             }
+        if one.against:
+            rows[name]["against_first_row"] = {rate: _comparison(one.against, rate) for rate in ("uar", "war")}
     name = experiment.headline.name
     problems = [problem.text for problem in experiment.problems]
     return {**rows[name], "row": name, "rows": rows, "problems": problems}
+
+
+def _comparison(against: Comparison, rate: str) -> dict:
+    e, p = against.estimates[rate], against.p[rate]
+    return {
+        "difference": 100 * e.value,
+        "interval_utterances": _percent(e.utterances),
+        "interval_speakers": _percent(e.speakers),
+        "p_utterances": p.utterances,
+        "p_speakers": p.speakers,
+        "p_holm": against.holm[rate],
+    }
 
 
 def _percent(ends) -> list[float] | None:

@@ -146,6 +146,9 @@ def test_pooled_rates_and_the_test_against_the_first_row(folder):
     assert rows["method"]["uar"]["pooled"] == pytest.approx(80)
     low, high = rows["method"]["uar"]["interval_speakers"]
     assert low < 80 < high
+    against = rows["other"]["against_first_row"]
+    assert against["uar"]["difference"] == pytest.approx(-30) and against["uar"]["p_holm"] == pytest.approx(0.25)
+    assert against["war"]["difference"] == pytest.approx(-12.5) and "against_first_row" not in rows["method"]
 
 
 def test_confusion_gender_and_speakers(folder):
