@@ -318,6 +318,20 @@ def test_labels_that_were_changed_after_they_were_written(exp, run_audit):
     assert "train.4.km is gone or was changed since train.labels.json was written" in done.err[0]
 
 
+def test_labels_of_other_centroids_than_the_folder_says(exp, run_audit):
+    """What they have seen is then not what its provenance says."""
+    exp.write_fold(1)
+    folder = exp.folder / LABELS
+    origin = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps([*origin[:-1], {**origin[-1], "centroids": "one"}]))
+    for split, centroids in (("train", "one"), ("valid", "another")):
+        record = json.loads((folder / f"{split}.labels.json").read_text())
+        (folder / f"{split}.labels.json").write_text(json.dumps({**record, "centroids": centroids}))
+    done = run_audit(exp.folder)
+    assert done.audit.verdict == "cannot be audited" and done.status == 1
+    assert "the labels of valid are of other centroids than provenance.json says" in done.err[0]
+
+
 def test_a_stale_result(exp, run_audit):
     exp.write_fold(1)
     entries = torch.load(exp.folder / STAGE3, weights_only=True)["task_state"]["provenance"]
