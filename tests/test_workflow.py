@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gmp_plugin.errors import UserError
 from gmp_plugin.files import sha256
+from gmp_plugin.fold_results import read_results
 from gmp_plugin.kmeans import MultiscaleKMeans
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.recognizer import Recognizer
@@ -146,6 +147,11 @@ def test_recordings_seen_in_training_are_not_evaluated(course, tmp_path):
     with pytest.raises(UserError, match=r"has seen in training or validation \(.*kmeans: .*--allow-seen"):
         tool("evaluate")(arguments)
     assert not (tmp_path / "result.json").exists()
+    # Where it is meant, the result says so, and is no fold's for calibration or a card.
+    tool("evaluate")([*arguments, "--fold", "2", "--allow-seen"])
+    assert json.loads((tmp_path / "result.json").read_text())["seen"]["kmeans"] > 0
+    with pytest.raises(UserError, match="is of recordings that its model has seen; give those of test parts"):
+        read_results([tmp_path / "result.json"])
 
 
 def test_stock_fairseq_pretraining_takes_updates_on_our_labels(course):
