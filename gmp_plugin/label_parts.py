@@ -23,7 +23,7 @@ from . import provenance
 from .errors import UserError
 from .files import atomic_path, atomic_text, sha256
 from .frames import SAMPLE_RATE
-from .label_record import ORIGIN, SUFFIX, read_record
+from .label_record import SUFFIX, read_record
 from .manifest import Manifest
 from .shards import share
 
@@ -75,7 +75,7 @@ class LabelParts:
         self.split = Path(self.manifest.file).stem
         self.folder = self.out / f".{self.split}.parts"
         self.record = self.out / f"{self.split}{SUFFIX}"
-        self.origin = self.out / ORIGIN
+        self.origin = self.out / provenance.FILE
         self.ranges = divide(self.manifest, self.part_seconds)
         self.stamp = " ".join([*(self.fingerprints[k] for k in self.scales), f"{self.part_seconds}"])
         self.n_frames = self.manifest.n_frames()

@@ -11,7 +11,6 @@ from pathlib import Path
 from . import provenance
 
 SUFFIX = ".labels.json"
-ORIGIN = "provenance.json"
 
 
 def read_record(folder, split: str) -> dict:
@@ -25,14 +24,14 @@ def read_record(folder, split: str) -> dict:
 def of_other_centroids(folder) -> list[str]:
     """A message for every split whose labels are not of the centroids that the folder's provenance is of."""
     folder = Path(folder)
-    origin = folder / ORIGIN
+    origin = folder / provenance.FILE
     centroids = provenance.fitted(provenance.read(origin)) if origin.is_file() else None
     if centroids is None:
         return []  # of other tools, or early ones
     splits = [path.name.removesuffix(SUFFIX) for path in sorted(folder.glob(f"*{SUFFIX}"))]
     return [
-        f"{folder}: the labels of {split} are of other centroids than {ORIGIN} says; label {split}.tsv again with "
-        "dump_km_label.py --force"
+        f"{folder}: the labels of {split} are of other centroids than {provenance.FILE} says; label {split}.tsv again "
+        "with dump_km_label.py --force"
         for split in splits
         if read_record(folder, split).get("centroids") not in (None, centroids)
     ]

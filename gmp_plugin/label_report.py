@@ -13,7 +13,7 @@ from .errors import UserError
 from .files import atomic_text
 from .hubert.checkpoint import load_hubert
 from .kmeans import MultiscaleKMeans
-from .label_record import ORIGIN, read_record
+from .label_record import read_record
 from .label_statistics import agreement, majority, plane, usage
 from .layer_probe import LayerScore, probe_layers
 from .manifest import FrameLabels, Manifest, read_km_dictionary
@@ -102,12 +102,10 @@ def write_label_report(
 
 def _load_kmeans(path, folder: Path, data: LabelSet) -> MultiscaleKMeans:
     km = MultiscaleKMeans.load(path)
-    origin = folder / ORIGIN
+    origin = folder / provenance.FILE
+    others = origin.is_file() and provenance.read(origin) != km.provenance
     own = read_record(folder, Path(data.manifest.file).stem).get("centroids")
-    if (origin.is_file() and provenance.read(origin) != km.provenance) or own not in (
-        None,
-        provenance.fitted(km.provenance),
-    ):
+    if others or own not in (None, provenance.fitted(km.provenance)):
         raise UserError(f"the labels in {folder} are of other centroids than {path}; give the file they were made with")
     scales = [k for k in data.labels if k in km.scales]
     if not scales:

@@ -96,7 +96,7 @@ def learn_kmeans(
     Raises `UserError` if `out` or labels in `labels_out` exist, unless `force`.
     """
     refuse_existing(out, force=force)
-    if labels_out is not None and not force and (origin := Path(labels_out, "provenance.json")).exists():
+    if labels_out is not None and not force and (origin := Path(labels_out, provenance.FILE)).exists():
         raise UserError(f"{origin} exists already: labels of other centroids; give another folder, or --force")
     features, seen = open_features(checkpoint, layer, device, **features_options)
     total = int(manifest.n_frames().sum())

@@ -14,6 +14,8 @@ from pathlib import Path
 from .errors import UserError
 from .manifest import Manifest
 
+FILE = "provenance.json"  # of a folder of labels, or of weights that we wrote
+
 
 def entry(stage: str, split: str, manifest: Manifest, indices=None, **more) -> dict:
     """The entry of `stage` having read `manifest`, or of it the utterances `indices`, as its `split`."""
@@ -51,10 +53,10 @@ def validate(entries, where) -> None:
 
 def seen(provenance: list[dict], manifest: Manifest, splits=("train", "valid")) -> dict[str, list[str]]:
     """Utterances of `manifest` that stages read as one of `splits`, by stage; of the same root, linked to or not."""
-    wanted = set(manifest.paths)
+    wanted, place = set(manifest.paths), _place(manifest.root)
     found: dict[str, list[str]] = {}
     for record in provenance:
-        if record["split"] in splits and _place(record.get("root")) == _place(manifest.root):
+        if record["split"] in splits and _place(record.get("root")) == place:
             found.setdefault(record["stage"], []).extend(sorted(wanted & set(record["utterances"])))
     return {stage: paths for stage, paths in found.items() if paths}
 

@@ -14,9 +14,8 @@ from .. import provenance
 from ..errors import UserError
 from ..files import sha256
 from ..hubert.checkpoint import read_checkpoint
-from ..hubert.huggingface import PROVENANCE
 from ..kmeans import MultiscaleKMeans
-from ..label_record import ORIGIN, SUFFIX, of_other_centroids
+from ..label_record import SUFFIX, of_other_centroids
 
 CHECKPOINT, KMEANS, LABELS, RESULT = "checkpoints", "k-means files", "label sets", "results"
 WEIGHTS = "other weights"
@@ -153,7 +152,7 @@ def _read_labels(folder: Path, artefact: Artefact) -> tuple[list, tuple]:
             entries += record["provenance"]
             artefact.labelled[path.name.removesuffix(SUFFIX)] = True
     artefact.problems += of_other_centroids(folder)
-    origin = folder / ORIGIN
+    origin = folder / provenance.FILE
     return (provenance.read(origin) if origin.is_file() else []) + entries, ("kmeans", None)
 
 
@@ -167,7 +166,7 @@ def _read_result(path: Path, artefact: Artefact) -> tuple[list, tuple]:
 
 
 def _read_weights(path: Path, artefact: Artefact) -> tuple[list, tuple]:
-    record = path.with_name(PROVENANCE)
+    record = path.with_name(provenance.FILE)
     return provenance.read(record) if record.is_file() else [], (None, None)
 
 

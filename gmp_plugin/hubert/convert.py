@@ -8,11 +8,11 @@ from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from .. import frames
+from .. import frames, provenance
 from ..files import atomic_path, atomic_text, refuse_existing, sha256
 from .backbone import hubert_config
 from .checkpoint import HubertCheckpoint
-from .huggingface import PROVENANCE, from_settings, hf_state_dict
+from .huggingface import from_settings, hf_state_dict
 
 
 def write_fairseq(checkpoint: HubertCheckpoint, path, force: bool = False) -> None:
@@ -71,7 +71,7 @@ def write_huggingface(checkpoint: HubertCheckpoint, folder, force: bool = False)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
     for name, content in (
         ("README.md", model_card(checkpoint, config)),
-        (PROVENANCE, json.dumps(checkpoint.provenance)),
+        (provenance.FILE, json.dumps(checkpoint.provenance)),
         ("preprocessor_config.json", _json(preprocessor)),
         ("config.json", _json(config)),
     ):

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .. import frames
+from .. import frames, provenance
 from ..errors import UserError
 from .backbone import conv_layers
 from .safe import load_pickle
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 MODEL_TYPES = ("hubert", "wav2vec2")
-PROVENANCE = "provenance.json"  # beside the weights, in folders that we wrote
 
 # fairseq setting -> (transformers' name, transformers' default, which its config files leave out)
 SETTINGS = {
@@ -157,8 +156,9 @@ def read_huggingface(path, trust: bool = False) -> tuple[dict, bool, dict, list,
     if weights is None:
         raise UserError(f"{folder} has no weights: expected {' or '.join(WEIGHTS)} (sharded ones: save as one file)")
     state_dict = fairseq_state_dict(_tensors(weights, trust), settings, weights)
-    provenance = _json(folder / PROVENANCE, list) if (folder / PROVENANCE).is_file() else []
-    return settings, _normalize(folder), state_dict, provenance, weights
+    record = folder / provenance.FILE
+    seen = _json(record, list) if record.is_file() else []
+    return settings, _normalize(folder), state_dict, seen, weights
 
 
 def _normalize(folder: Path) -> bool:

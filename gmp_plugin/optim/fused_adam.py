@@ -37,7 +37,8 @@ class FusedAdam(FairseqOptimizer):
     def step(self, closure=None, **kwargs) -> None:
         super().step(closure, **kwargs)
         # The fused kernels leave no trace in the versions by which `hubert.products.Prepared` knows old weights.
-        torch.autograd.graph.increment_version(list(self.params))
+        for p in self.params:
+            torch.autograd.graph.increment_version(p)
 
     @property
     def optimizer_config(self) -> dict:

@@ -10,7 +10,7 @@ from fairseq.tasks import register_task
 from .. import provenance
 from ..errors import UserError, exit_with_message
 from ..label_check import summarize_labels
-from ..label_record import ORIGIN, of_other_centroids
+from ..label_record import of_other_centroids
 from ..manifest import FrameLabels, read_km_dictionary
 from .speech_task import SpeechTask, SpeechTaskConfig
 
@@ -54,7 +54,7 @@ class MultiscaleLabelPretrainingTask(SpeechTask):
         label_dir = self.label_dir()
         if problems := of_other_centroids(label_dir):
             raise UserError(problems[0])
-        if (origin := label_dir / ORIGIN).is_file():
+        if (origin := label_dir / provenance.FILE).is_file():
             self.add_provenance(*provenance.read(origin))
         labels = [  # checked while they are read, as check_labels.py does
             FrameLabels.read(label_dir / f"{split}.{name}", manifest, n_clusters)

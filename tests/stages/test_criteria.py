@@ -1,5 +1,6 @@
 """The stages' losses, computed outside once more."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -291,3 +292,15 @@ def test_models_need_no_numbers_of_utterances(fold):
         torch.manual_seed(0)
         outputs.append(model(audio, None, ids)["emotion"])
     assert torch.equal(*outputs)
+
+
+def test_labels_of_two_fits_do_not_train(labelled_fold):
+    """Of train by one k-means, of valid by another, as where one of them was made anew."""
+    entry = {"stage": "kmeans", "split": "train", "manifest": "m", "root": "/", "utterances": [], "centroids": "one"}
+    (labelled_fold / "provenance.json").write_text(json.dumps([entry]))
+    (labelled_fold / "train.labels.json").write_text(json.dumps({"centroids": "one"}))
+    task, _, _ = build("multiscale_label_pretraining", {"data": str(labelled_fold), "labels": ["4.km", "8.km"]})
+    task.load_dataset("train")
+    (labelled_fold / "valid.labels.json").write_text(json.dumps({"centroids": "another"}))
+    with pytest.raises(SystemExit, match="the labels of valid are of other centroids than provenance.json says"):
+        task.load_dataset("valid")
