@@ -93,6 +93,8 @@ def test_a_model_of_all_recordings_has_the_temperature_of_the_folds(tmp_path, ca
     for content, message in (
         (other, "has the classes sad, joy, happy, angry; the model has angry, happy, neutral, sad"),
         (seen, "is of recordings that its model has seen"),
+        ({**other, "fold": None}, "is not the result of a fold; expected those of evaluate.py --fold"),
+        ({**other, "checkpoint_sha256": None}, "is not the result of a fold"),
         ({"uar": 1}, "no finished result"),
     ):
         paths[0].write_text(json.dumps(content))

@@ -118,3 +118,15 @@ def test_labels_that_are_not_finished_are_not_in_order(fold, labels, capsys):
         path.unlink()
     status, _, err = check(fold, labels, capsys)
     assert status == 1 and f"has no labels of {fold / 'train.tsv'}; make them with dump_km_label.py" in err
+
+
+def test_problems_are_named_by_their_line_wherever_the_file_is_cut(fold, labels, capsys, monkeypatch):
+    """Long files are parsed in blocks of lines."""
+    monkeypatch.setattr("gmp_plugin.manifest.BLOCK", 3)
+    before = (labels / "train.8.km").read_text()
+    for line in range(1, 9):
+        (labels / "train.8.km").write_text(before)
+        n = before.split("\n")[line - 1].count(" ") + 1
+        edit(labels / "train.8.km", line, " ".join(["0"] * (n - 1) + ["9"]))
+        _, _, err = check(fold, labels, capsys)
+        assert f"train.8.km, line {line}: label 9 is not in the dictionary (0 to 7)" in err and err.count("error") == 1
