@@ -257,6 +257,24 @@ def test_commands_of_the_rows(toy, tmp_path):
     assert everything.count("seed2/stage1/multitask/done") and "fold5/seed2" in everything
 
 
+def test_a_table_that_was_edited_makes_new_folds(toy, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("path,emotion,gender,speaker\n")
+    shutil.copytree(f"{toy}/data", tmp_path / "exp/dry/data")
+
+    def plan():
+        return shell(
+            "snakemake", "-s", "examples/iemocap/Snakefile", "-n", "--cores", "1", "--directory", tmp_path,
+            "--rerun-triggers", "mtime", "--config", "name=dry", "corpus=csv", f"root={table}",
+        ).stdout  # fmt: skip
+
+    made = (tmp_path / "exp/dry/data/folds.json").stat().st_mtime
+    os.utime(table, (made - 60, made - 60))
+    assert "checkpoint manifest" not in plan()
+    os.utime(table, (made + 60, made + 60))
+    assert "checkpoint manifest" in plan()
+
+
 def test_jobs_of_a_machine_with_several_gpus_have_one_each(tmp_path, monkeypatch):
     """Two GPUs by a stand-in for nvidia-smi, five jobs, two at a time."""
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
