@@ -44,29 +44,30 @@ demo: $(READY)
 # Also: NAME, SEEDS=1,2,3, ABLATIONS=table3,layer_-1 (examples/iemocap/ablations.yaml), CORES, GPUS,
 # SNAKEMAKE="-n" for a dry run, or any setting of examples/iemocap/workflow.yaml as
 # CONFIG="scales=32,128 only_folds=1".
-NAME ?= $(CORPUS)
+given_name = $(if $(filter environment,$(origin NAME)),,$(NAME))# in the environment it is another's, under WSL the machine's
+name = $(or $(given_name),$(CORPUS))
 corpus = corpus=$(CORPUS) root="$(ROOT)" $(if $(CHECKPOINT),checkpoint="$(CHECKPOINT)") $(if $(SEEDS),seeds=$(SEEDS)) \
 	$(if $(ABLATIONS),ablations=$(ABLATIONS))
 given = @test -n "$(CORPUS)" -a -n "$(ROOT)" || { echo "error: make $@ CORPUS=iemocap|emodb|ravdess|csv ROOT=DIR"; exit 1; }
 experiment: $(READY)
 	$(given)
-	$(call workflow,iemocap,$(NAME),$(corpus))
+	$(call workflow,iemocap,$(name),$(corpus))
 
 # After `make experiment`, with the same settings: a model of all of the corpus's speakers, for gmp-ser, into
 # exp/NAME_recognizer/recognizer. Its card and its calibration are those of the experiment's folds.
 # make recognizer CORPUS=emodb ROOT=EMODB CONFIG="licence=CC-BY-4.0"
 recognizer: override SNAKEMAKE := recognizer $(SNAKEMAKE)
-recognizer: override CONFIG += folds=none tested=$(NAME)
+recognizer: override CONFIG += folds=none tested=$(name)
 recognizer: $(READY)
 	$(given)
-	$(call workflow,iemocap,$(NAME)_recognizer,$(corpus))
+	$(call workflow,iemocap,$(name)_recognizer,$(corpus))
 
 # A small HuBERT from recordings without labels, into exp/pretrain_small/weights:
 # make pretrain SPEECH=LibriSpeech
 # Also: SIZE=small (for a GPU; nano is for CPUs), CORES, SNAKEMAKE="-n", CONFIG="clusters=100".
 pretrain: $(READY)
 	@test -n "$(SPEECH)" || { echo "error: make pretrain SPEECH=DIR"; exit 1; }
-	$(call workflow,pretrain_small,$(or $(NAME),pretrain_small),speech="$(SPEECH)" $(if $(SIZE),size=$(SIZE)))
+	$(call workflow,pretrain_small,$(or $(given_name),pretrain_small),speech="$(SPEECH)" $(if $(SIZE),size=$(SIZE)))
 
 test: $(READY)
 	OMP_NUM_THREADS=1 pytest -q -n 2

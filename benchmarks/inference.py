@@ -153,7 +153,7 @@ class Worker:
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             if not selector.select(limit_s):
-                return self.give_up(f"no answer in {limit_s / 60:.0f} min")
+                return self.give_up(f"no answer in {limit_s:.0f} s")
         line = self.process.stdout.readline()
         return json.loads(line) if line else self.give_up("its process ended")
 

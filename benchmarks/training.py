@@ -103,7 +103,7 @@ def stage(name: str, size: dict, scales=(), task=None, **model):
     root = OmegaConf.create(
         {
             "common": {"seed": 1, "tensorboard_logdir": None}, "checkpoint": {"save_dir": "none"},
-            "optimization": {"max_update": 0},
+            "optimization": {"max_update": 0}, "dataset": {"train_subset": "train"},
         }
     )  # fmt: skip
     root.task, root.criterion = {"_name": name, "data": "none", "conv_cache_gb": 0, **(task or {})}, {"_name": name}

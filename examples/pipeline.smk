@@ -1,20 +1,42 @@
-# What the workflows share: command lines of tools, a log per job, training that goes on where it was, and GPUs.
+# What the workflows share: settings, command lines of tools, a log per job, training that goes on where it was, and GPUs.
 
+import difflib
 import os
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
-REPO = Path(workflow.basedir).parents[1]
+import yaml
 
 
 def refuse(message):
     raise WorkflowError(f"error: {message}")
 
 
+SETTINGS = yaml.safe_load((Path(workflow.basedir) / "workflow.yaml").read_text())
+for name in config.keys() - SETTINGS.keys():
+    close = difflib.get_close_matches(name, SETTINGS, 1)
+    refuse(f"{name}={config[name]}: no setting of this workflow" + (f"; {close[0]}?" if close else ", see workflow.yaml"))
+
+# By its name in command lines, so that they stay the same where the repository is moved: what is done counts as done.
+os.environ["GMP_REPO"] = str(Path(workflow.basedir).parents[1])
+REPO = Path("@GMP_REPO")
+
+
+def command_line(words):
+    """As `shlex.join`, with the place of the repository left to the shell."""
+    quoted = [shlex.quote(str(word)) for word in words]
+    return " ".join(w.replace("@GMP_REPO", "'\"$GMP_REPO\"'" if w[0] == "'" else '"$GMP_REPO"') for w in quoted)
+
+
+def place(path):
+    """A path as users spell it, in one spelling."""
+    return path and os.path.normpath(path)
+
+
 def tool(name, *arguments):
-    return shlex.join(["python", str(REPO / "manifest_tools" / name), *map(str, arguments)])
+    return command_line(["python", REPO / "manifest_tools" / name, *arguments])
 
 
 # A log per job; its last lines, where the message is, on failure.
@@ -32,6 +54,13 @@ def visible_gpus():
 # Jobs that use a GPU take turns on those there are, `--resources gpu=1` (GPUS of the Makefile).
 DEVICE = ["--device", config["device"]] if config["device"] else []
 GPU = int(str(config["device"]).startswith("cuda") or (config["device"] != "cpu" and shutil.which("nvidia-smi") is not None))
+# Where there is none, fairseq would train on the CPU.
+HAS_GPU = ""
+if str(config["device"]).startswith("cuda"):
+    HAS_GPU = (
+        "nvidia-smi -L > {log} 2>&1 || {{ echo 'error: device=cuda, but nvidia-smi finds no GPU here; give device=cpu' "
+        ">&2; exit 1; }}; "
+    )
 # Of several, a job takes one that no other job on this machine has: by a lock that lives as long as its processes. Where
 # none is free, as where a cluster's scheduler gave the job its own, it stays with what it was given.
 ON_GPU = ""
@@ -43,9 +72,9 @@ if GPU and config["device"] in (None, "cuda") and len(visible_gpus()) > 1:
 
 # Training goes on from a checkpoint_last.pt only if it was left by this same command and is newer
 # than what the stage starts from; otherwise it starts afresh.
-TRAIN = (
+TRAIN = HAS_GPU + (
     "same_command() {{ [ \"$(cat {params.folder}/command 2>/dev/null)\" = {params.command:q} ]; }}; "
-    "for f in {input}; do [ $f -nt {params.folder}/checkpoint_last.pt ] && stale=1; done; "
+    "for f in {input:q}; do [ \"$f\" -nt {params.folder}/checkpoint_last.pt ] && stale=1; done; "
     "if [ -n \"${{stale:-}}\" ] || ! same_command; then rm -rf {params.folder}/*.pt {params.folder}/tensorboard; fi; "
     "echo {params.command:q} > {params.folder}/command; " + ON_GPU + LOGGED
 )

@@ -13,7 +13,7 @@ COMMANDS = ("predict", "evaluate", "calibrate", "export", "demo")
 
 
 def main(argv=None) -> int:
-    """Run a subcommand and return the exit code: its own, or 2 with one message for a `UserError`."""
+    """Run a subcommand and return the exit code: its own, or 2 with one message for bad input or a file's trouble."""
     parser = argparse.ArgumentParser(prog="gmp-ser", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
@@ -29,12 +29,12 @@ def main(argv=None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     try:
         return args.run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (UserError, OSError) as error:  # the system's, as of a full disk, name the file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 

@@ -7,7 +7,6 @@ import numpy as np
 from . import metrics, statistics
 from .calibration import BINS, Reliability, expected_calibration_error, nll, reliability, softmax
 from .corpora.folds import natural_key
-from .errors import UserError
 from .files import sha256
 from .labelled import LabelledSet, answer, map_classes
 from .machine import describe_machine, describe_versions
@@ -29,13 +28,9 @@ def evaluate_corpus(
     Raises `UserError` if a recording was in a training or validation part of anything that the model descends from,
     unless `allow_seen`.
     """
-    seen = labelled.seen_by(recognizer)
-    if seen and not allow_seen:
-        stages = "; ".join(f"{stage}: {len(paths)}, as {paths[0]}" for stage, paths in seen.items())
-        raise UserError(
-            f"{labelled.file}: recordings that the model has seen in training or validation ({stages}); give others, "
-            "or --allow-seen if you mean it"
-        )
+    if not allow_seen:
+        labelled.check_unseen(recognizer.provenance, "give others, or --allow-seen if you mean it")
+    seen = labelled.seen_in(recognizer.provenance)
     names = recognizer.names
     classes = map_classes(labelled.emotions, names, table)
     found = answer(recognizer, labelled, np.flatnonzero(classes.numbers >= 0))

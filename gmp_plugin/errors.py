@@ -1,5 +1,6 @@
 """Errors that a user can mend, and how they reach the terminal."""
 
+import os
 import sys
 from contextlib import contextmanager
 
@@ -23,10 +24,13 @@ def exit_with_message():
 
 
 def run_tool(main) -> int:
-    """Run a command-line tool's `main(argv=None)`: 0, or 2 with one message for a `UserError`."""
+    """Run a command-line tool's `main(argv=None)`: 0, or 2 with one message for a `UserError` or a file's trouble."""
     try:
         main()
-    except UserError as error:
+    except BrokenPipeError:  # as by `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -83,10 +83,9 @@ def evaluate(
 ) -> tuple[dict, np.ndarray]:
     """Everything about one evaluation, as `result.json` keeps it, rates in percent; and the embeddings `(N, E)`.
 
-    Reads `SPLIT.emotion` and `dict.emotion.txt` beside the manifest; the dictionary must name the
-    checkpoint's classes, unless `zero_shot`: then it names those that are recognised. Raises
-    `UserError` if a recording was in a training or validation part of anything that the checkpoint
-    descends from, unless `allow_seen`.
+    Reads `SPLIT.emotion` beside the manifest, in the checkpoint's classes; with `zero_shot`, in those of
+    `dict.emotion.txt`. Raises `UserError` if a recording was read, in training or validation, by anything
+    that the checkpoint descends from, unless `allow_seen`.
     """
     classifier = EmotionClassifier.load(checkpoint, device)
     manifest = Manifest.read(manifest_path)

@@ -65,7 +65,7 @@ def export_onnx(trained: TrainedModel, path, card: CardText | None = None, force
     """
     need("onnx", "onnx", WHY), need("onnxruntime", "onnx", WHY)
     from .onnx_engine import HEAD as HEAD_KEY
-    from .onnx_engine import METADATA, OnnxEngine
+    from .onnx_engine import METADATA, PROVENANCE, OnnxEngine
     from .onnx_graph import build_graph
 
     refuse_existing(path, force=force)
@@ -76,8 +76,10 @@ def export_onnx(trained: TrainedModel, path, card: CardText | None = None, force
             f"{trained.path}: {size / 1e9:.1f} GB do not fit into an ONNX file, which holds 2 GB; give --to hf"
         )
     heads = safetensors.torch.save({k: v.contiguous() for k, v in model.heads.state_dict().items()})
-    content = describe(trained, _about(trained, card or CardText()))
-    metadata = {METADATA: json.dumps(content), HEAD_KEY: base64.b64encode(heads).decode()}
+    card = card or CardText()
+    seen = provenance.published(trained.provenance, card.corpus)
+    metadata = {METADATA: json.dumps(describe(trained, _about(trained, card))), PROVENANCE: json.dumps(seen)}
+    metadata[HEAD_KEY] = base64.b64encode(heads).decode()
     proto = build_graph(model, trained.temperature or 1.0, metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())

@@ -10,14 +10,14 @@ from .labelled import LabelledSet, answer, map_classes
 from .recognizer import Recognizer
 
 
-def cost_table(models: dict[str, str], labelled_path, device: str = "cpu") -> list[str]:
+def cost_table(models: dict[str, str], labelled: LabelledSet, device: str = "cpu") -> list[str]:
     """Lines of a Markdown table: size, UAR, WAR, calibration error, and how far each is from the first.
 
     Args:
         models: title -> path, the first being what the others are compared with.
-        labelled_path: recordings with emotions; those of other classes are left out.
+        labelled: recordings with emotions, new to the model; those of other classes are left out.
     """
-    labelled, rows, first = LabelledSet.read(labelled_path), [], None
+    rows, first = [], None
     for title, path in models.items():
         recognizer = Recognizer.load(path, device)
         classes = map_classes(labelled.emotions, recognizer.names, {})
@@ -31,7 +31,7 @@ def cost_table(models: dict[str, str], labelled_path, device: str = "cpu") -> li
         distance = f"{np.abs(found.logits - first).max():.1e}"
         rows.append(f"| {' | '.join([title, f'{_megabytes(path):.1f} MB', *rates, str(changed), distance])} |")
     return [
-        f"On {len(truth)} recordings ({Path(labelled_path).name}), rates in percent:",
+        f"On {len(truth)} recordings ({Path(labelled.file).name}), rates in percent:",
         "",
         "| | size | UAR | WAR | calibration error | decisions changed | largest difference of a logit |",
         "|---|--:|--:|--:|--:|--:|--:|",

@@ -13,10 +13,14 @@ os.umask(_UMASK)
 
 
 def refuse_existing(*paths, force: bool = False) -> None:
-    """Raise `UserError` for the first path that exists, unless `force`."""
+    """Raise `UserError` for the first path that exists, unless `force`, or that cannot be written: before the work."""
     for path in paths:
         if not force and Path(path).exists():
             raise UserError(f"{path} exists already; give --force to replace it, or another --out")
+        above = next(folder for folder in Path(path).absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            why = "has no right to write for you" if above.is_dir() else "is no folder"
+            raise UserError(f"{path} cannot be written: {above} {why}; give another --out")
 
 
 @contextmanager

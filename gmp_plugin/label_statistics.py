@@ -93,9 +93,11 @@ def plane(centroids: dict[int, np.ndarray]) -> tuple[dict[int, np.ndarray], str]
     """Centroids `(K, D)` of every scale in one common plane, `(K, 2)` each, and what the plane is.
 
     UMAP where `umap-learn` is installed and there are centroids enough for its neighbourhoods, else the
-    first two principal components of the largest scale.
+    first two principal components of the largest scale. A single one is the origin.
     """
     scales = sorted(centroids)
+    if len(centroids[scales[-1]]) == 1:
+        return {k: np.zeros((len(points), 2)) for k, points in centroids.items()}, "a single point"
     together = np.concatenate([centroids[k] for k in scales])
     try:
         from umap import UMAP

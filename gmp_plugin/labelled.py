@@ -36,7 +36,7 @@ class LabelledSet:
         Raises `UserError` with file and line.
         """
         path = Path(path)
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             return cls(str(path), str(path.parent.absolute()), *_read_csv(path))
         if is_table(path):
             table = UtteranceTable.read(path)
@@ -55,19 +55,20 @@ class LabelledSet:
     def name(self) -> str:
         """For titles: the file's, with its folder's where all such files have the same name."""
         path = Path(self.file).resolve()
-        return path.name if path.suffix == ".csv" else f"{path.parent.name}/{path.name}"
+        return path.name if path.suffix.lower() == ".csv" else f"{path.parent.name}/{path.name}"
 
-    def seen_by(self, recognizer: Recognizer, splits=("train", "valid")) -> dict[str, list[str]]:
-        """Recordings that the model has seen, by stage (`provenance.seen`).
+    def seen_in(self, records: list[dict], validation: bool = True) -> dict[str, list[str]]:
+        """Recordings that a model with this provenance has seen, by stage (`provenance.seen`)."""
+        manifest = Manifest(self.root, tuple(self.paths), (0,) * len(self.paths))
+        return provenance.seen(records, manifest, validation)
 
-        Of an exported model, which says no more than the corpus's name, all that have the same names.
-        """
-
-        def root(entry: dict) -> str:
-            return entry["root"] if entry.get("root") and Path(entry["root"]).is_absolute() else self.root
-
-        records = [{**entry, "root": root(entry)} for entry in recognizer.provenance]
-        return provenance.seen(records, Manifest(self.root, tuple(self.paths), (0,) * len(self.paths)), splits)
+    def check_unseen(self, records: list[dict], hint: str = "give others") -> None:
+        """Raise `UserError` if a model with this provenance has seen some of the recordings."""
+        if seen := self.seen_in(records):
+            stages = "; ".join(f"{stage}: {len(paths)}, as {paths[0]}" for stage, paths in seen.items())
+            raise UserError(
+                f"{self.file}: recordings that the model has seen in training or validation ({stages}); {hint}"
+            )
 
     def recordings(self, indices) -> list:
         """Functions that open the recordings `indices`, for `Recognizer.stream`."""
@@ -89,17 +90,19 @@ class ClassMap:
 
 
 def read_class_table(path) -> dict[str, str]:
-    """`THEIRS OURS` a line, separated by a tab, a comma or spaces; `#` begins a comment, `-` leaves a class out."""
+    """`THEIRS OURS` a line, separated by a tab, or a comma, or spaces; `#` begins a comment, `-` leaves out."""
     table = {}
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     for number, line in enumerate(lines, start=1):
-        values = line.split("#")[0].replace(",", " ").split()
-        if not values:
+        line = line.split("#")[0].strip()
+        if not line:
             continue
-        if len(values) != 2:
+        separator = next((s for s in "\t," if s in line), None)
+        values = [value.strip() for value in line.split(separator)]
+        if len(values) != 2 or not all(values):
             raise UserError(f"{path}, line {number}: expected the corpus's class and the model's, found {line!r}")
         if table.setdefault(values[0], values[1]) != values[1]:
             raise UserError(f"{path}, line {number}: {values[0]!r} stands there already, as {table[values[0]]!r}")
@@ -164,11 +167,15 @@ def _read_csv(path: Path) -> tuple[list[str], list[str], list[str] | None]:
     rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     if not {"path", "emotion"} <= set(rows.fieldnames or ()):
         raise UserError(f"{path}, line 1: expected the columns path,emotion[,speaker], found {rows.fieldnames}")
-    paths, emotions, speakers = [], [], []
+    paths, emotions, speakers, lines = [], [], [], {}
     for row in rows:
         if not row["path"] or not row["emotion"]:
             raise UserError(f"{path}, line {rows.line_num}: expected a path and an emotion")
         paths.append(row["path"].strip())
+        if (first := lines.setdefault(paths[-1], rows.line_num)) != rows.line_num:
+            raise UserError(
+                f"{path}, line {rows.line_num}: {paths[-1]} stands in line {first} already; keep one of them"
+            )
         emotions.append(row["emotion"].strip())
         speakers.append((row.get("speaker") or "").strip())
     if not paths:

@@ -7,13 +7,14 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from . import frames
+from . import frames, provenance
 from .errors import UserError
 from .exported import check
 from .extras import need
 from .recognizer_model import Heads
 
-METADATA, HEAD = "gmp_plugin", "gmp_plugin_head"  # keys: what `exported.describe` gives; the head's safetensors, base64
+# Keys: what `exported.describe` gives; the head's safetensors, base64; what the weights have seen.
+METADATA, HEAD, PROVENANCE = "gmp_plugin", "gmp_plugin_head", "gmp_plugin_provenance"
 
 
 class OnnxEngine:
@@ -22,10 +23,11 @@ class OnnxEngine:
     Attributes:
         names, temperature: as `TrainedModel` has them.
         content: the whole description in the file.
+        provenance: what the weights have seen.
     """
 
-    def __init__(self, session, content: dict, heads: Heads):
-        self.session, self.content, self.heads = session, content, heads
+    def __init__(self, session, content: dict, heads: Heads, provenance: list):
+        self.session, self.content, self.heads, self.provenance = session, content, heads, provenance
         self.names, self.temperature = content["classes"], content["temperature"]
 
     @classmethod
@@ -54,11 +56,13 @@ class OnnxEngine:
             content = check(json.loads(metadata[METADATA]), path)
             tensors = safetensors.torch.load(base64.b64decode(metadata[HEAD]))
             heads = Heads(content["head"], content["classes"], tensors)
+            seen = json.loads(metadata.get(PROVENANCE, "[]"))
+            provenance.validate(seen, path)
         except (KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path} is no model of gmp-ser export ({error!r})") from None
-        return cls(session, content, heads.eval())
+        return cls(session, content, heads.eval(), seen)
 
     def frames(self, waves: list[np.ndarray]) -> list[np.ndarray]:
         """As `RecognizerModel.frames`."""

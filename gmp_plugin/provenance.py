@@ -7,10 +7,12 @@ fits can be told apart. Checkpoints carry it in their task state, k-means files 
 `provenance.json`, results among the rest.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
 
+from .corpora import audio
 from .errors import UserError
 from .manifest import Manifest
 
@@ -51,19 +53,51 @@ def validate(entries, where) -> None:
         raise UserError(f"{where}: the provenance is no list of entries with {', '.join(kinds)}")
 
 
-def seen(provenance: list[dict], manifest: Manifest, splits=("train", "valid")) -> dict[str, list[str]]:
-    """Utterances of `manifest` that stages read as one of `splits`, by stage; of the same root, linked to or not."""
-    wanted, place = set(manifest.paths), _place(manifest.root)
-    found: dict[str, list[str]] = {}
+def seen(provenance: list[dict], manifest: Manifest, validation: bool = True) -> dict[str, list[str]]:
+    """Utterances of `manifest` that stages read, by stage; without `validation`, what a stage read as `valid` is not.
+
+    As the leak audit has it, whatever is not called `valid` trained. An utterance is known by its file, however its
+    path is written. Where files cannot be compared, because an entry names no folder, or one of another machine, or
+    because one of them is a resampled copy, it is known by its name: one path ends as the other one does.
+    """
+    cached = any(_CACHED in f"{manifest.root}/{path}" for path in manifest.paths)
+    by_file = {_file(manifest.root, path): path for path in manifest.paths}
+    by_name: dict[str, list[str]] = {}
+    for path in manifest.paths:
+        by_name.setdefault(os.path.basename(_name(manifest.root, path)), []).append(path)
+    found: dict[str, set[str]] = {}
     for record in provenance:
-        if record["split"] in splits and _place(record.get("root")) == place:
-            found.setdefault(record["stage"], []).extend(sorted(wanted & set(record["utterances"])))
-    return {stage: paths for stage, paths in found.items() if paths}
+        root = record.get("root")
+        if record["stage"] == "evaluation" or (record["split"] == "valid" and not validation):
+            continue
+        here = bool(root) and os.path.isabs(root) and os.path.isdir(root)
+        for path in record["utterances"]:
+            known = [by_file[file]] if here and (file := _file(root, path)) in by_file else []
+            if not known and (cached or not here or _CACHED in f"{root}/{path}"):
+                name = _name(root, path)
+                candidates = by_name.get(os.path.basename(name), ())
+                known = [other for other in candidates if _end_alike(name, _name(manifest.root, other))]
+            found.setdefault(record["stage"], set()).update(known)
+    return {stage: sorted(paths) for stage, paths in found.items() if paths}
 
 
-def _place(root: str | None) -> str | None:
-    """A folder without links; a published corpus's name as it is."""
-    return os.path.realpath(root) if root and os.path.isabs(root) else root
+_CACHED = f"/{audio.CACHE}/"
+
+
+@functools.lru_cache(maxsize=1 << 20)  # entries of several stages name the same files
+def _file(root: str, path: str) -> str:
+    return os.path.realpath(os.path.join(root, path))
+
+
+def _name(root: str | None, path: str) -> str:
+    """A recording's path, below the corpus's folder or the cache's, without suffixes of audio: `/wav/a`."""
+    file = os.path.join("/", root or "", path)
+    below = file.rpartition(_CACHED)[2] if _CACHED in file else path
+    return audio.stem(f"/{below}").replace("//", "/")
+
+
+def _end_alike(one: str, other: str) -> bool:
+    return one.endswith(other) or other.endswith(one)  # names begin with /: whole folders are compared
 
 
 def merge(*provenances: list[dict]) -> list[dict]:

@@ -123,7 +123,9 @@ class Recognizer:
             from .onnx_engine import OnnxEngine
 
             model = OnnxEngine.load(path, device)
-            return cls(model, model.names, model.temperature, chunking, path=str(path), **options)
+            return cls(
+                model, model.names, model.temperature, chunking, provenance=model.provenance, path=str(path), **options
+            )
         trained = read_folder(path) if Path(path).is_dir() else read_stage(path)
         model = trained.build().to(device)
         pack(model)

@@ -15,6 +15,7 @@ from .calibration import Calibration
 from .errors import UserError
 from .files import sha256
 from .hubert.checkpoint import HubertCheckpoint, load_hubert, read_checkpoint
+from .hubert.shipped import resolve_checkpoint
 from .modules.contrastive import ContrastiveHead, PromptHead
 from .modules.heads import make_head
 from .modules.pooling import POOLINGS, make_pooling
@@ -128,6 +129,10 @@ def read_stage(path) -> TrainedModel:
     Of GEmo-CLAP what its text encoder says of the prompts is kept, and the text encoder is not. Raises `UserError` for
     a checkpoint without an emotion head.
     """
+    if resolve_checkpoint(str(path)) != str(path):
+        raise UserError(
+            f"{path} is a backbone of the package, which knows no emotions; train one, or leave --model out"
+        )
     state = read_checkpoint(path)
     task_state = state.get("task_state") or {}
     names = {kind: list(task_state[kind]) for kind in KINDS if task_state.get(kind)}

@@ -123,7 +123,7 @@ def _transformers():
     try:
         import transformers
     except ImportError:
-        raise UserError("GEmo-CLAP's text encoder needs transformers: pip install 'gmp-plugin[text]'") from None
+        raise UserError("GEmo-CLAP's text encoder needs transformers: pip install transformers") from None
     return transformers
 
 

@@ -5,6 +5,8 @@ callback of hydra, which the stages' configurations name.
 """
 
 import os
+import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +24,7 @@ class CheckSettings(Callback):
         with exit_with_message():
             check_user_dir(OmegaConf.select(config, "common.user_dir"))
             check_settings(config, torch.cuda.device_count(), os.environ)
+            check_gpus(OmegaConf.select(config, "common.cpu"), torch.cuda.device_count(), os.environ)
         # fairseq imports a user_dir's tasks only together with the package, which hydra has imported for this class.
         from . import tasks  # noqa: F401
 
@@ -33,6 +36,19 @@ def check_user_dir(user_dir: str | None) -> None:
         raise UserError(
             f"common.user_dir={user_dir}, but Python imports gmp_plugin from {here}: give that folder, or install the "
             "other copy (make setup)"
+        )
+
+
+def check_gpus(on_cpu: bool, n_gpus: int, environ: Mapping[str, str]) -> None:
+    """Raise `UserError` where there is a GPU that torch cannot use: fairseq would train on the CPU and say little."""
+    command = shutil.which("nvidia-smi", path=environ.get("PATH"))
+    if on_cpu or n_gpus or environ.get("CUDA_VISIBLE_DEVICES") == "" or not command:
+        return
+    listed = subprocess.run([command, "-L"], capture_output=True, text=True)
+    if listed.returncode == 0 and listed.stdout.strip():
+        raise UserError(
+            f"torch {torch.__version__} cannot use the GPU of this machine ({listed.stdout.splitlines()[0].strip()}): "
+            "install one that suits its driver, or give common.cpu=true to train on the CPU"
         )
 
 

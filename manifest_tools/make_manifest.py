@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gmp_plugin import frames, manifest
 from gmp_plugin.arguments import check_seed
 from gmp_plugin.corpora import CORPORA, iemocap
-from gmp_plugin.corpora.audio import BadRecording, common_root, prepare_audio
+from gmp_plugin.corpora.audio import CACHE, BadRecording, common_root, prepare_audio
 from gmp_plugin.corpora.folds import make_folds
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import atomic_text, refuse_existing
@@ -57,12 +57,12 @@ def main(argv=None) -> None:
 
     found = sorted(CORPORA[args.corpus](root), key=lambda u: u.path)
     make_folds(found, args.folds, args.valid_fraction, args.seed)  # fails before the audio is read, which takes a while
-    found, paths, lengths, skipped = _prepare(found, root, out / "audio_cache", args.skip_bad)
+    found, paths, lengths, skipped = _prepare(found, root, out / CACHE, args.skip_bad)
     _compare_counts(found, args)
     # The folds come from the corpus's own paths: where resampled files lie does not change them.
     folds = make_folds(found, args.folds, args.valid_fraction, args.seed)
 
-    base = common_root(_folder(root), paths, out / "audio_cache")
+    base = common_root(_folder(root), paths, out / CACHE)
     utterances = [
         replace(u, path=str(path.relative_to(base)), n_samples=n)
         for u, path, n in zip(found, paths, lengths, strict=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmp_plugin import frames
-from gmp_plugin.corpora.audio import BadRecording, common_root, prepare_audio
+from gmp_plugin.corpora.audio import CACHE, BadRecording, common_root, prepare_audio
 from gmp_plugin.corpora.speech import divide_by_speaker, find_recordings, speaker
 from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.files import refuse_existing
@@ -40,7 +40,7 @@ def main(argv=None) -> None:
     found, paths, lengths = [], [], []
     for name in tqdm(find_recordings(root), unit="file", desc="audio"):
         try:
-            path, n_samples = prepare_audio(root, name, out / "audio_cache")
+            path, n_samples = prepare_audio(root, name, out / CACHE)
         except BadRecording as error:
             if not args.skip_bad:
                 raise
@@ -51,7 +51,7 @@ def main(argv=None) -> None:
         lengths.append(n_samples)
     if not found:
         raise UserError(f"{root}: none of the recordings can be used; the reasons stand above")
-    base = common_root(root, paths, out / "audio_cache")
+    base = common_root(root, paths, out / CACHE)
     parts = divide_by_speaker(found, lengths, args.valid_fraction, args.seed)
     for split, part in zip(("valid", "train"), reversed(parts), strict=True):
         names = tuple(str(paths[i].relative_to(base)) for i in part)

@@ -13,6 +13,9 @@ REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "examples" / "iemocap"
 SHARED_CORPORA = REPO.parent / "shared" / "corpora"
 
+# Of fairseq's settings of datasets, those that our tasks read.
+DATASET = {"train_subset": "train", "max_tokens": None, "max_tokens_valid": None}
+
 # A HuBERT of a few thousand parameters with HuBERT's frame geometry.
 TINY = {
     "conv_feature_layers": "[(16,10,5)] + [(16,3,2)] * 4 + [(16,2,2)] * 2",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from conftest import TINY
+from conftest import DATASET, TINY
 from fairseq import tasks
 from fairseq.models import MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
@@ -20,7 +20,7 @@ def save_stage(path, stage=STAGE3, hubert=None, model=None, provenance=(), norma
     common = {"seed": 1, "tensorboard_logdir": None}
     root = OmegaConf.create(
         {
-            "common": common, "checkpoint": {"save_dir": "none"}, "optimization": {"max_update": 9}, "dataset": {},
+            "common": common, "checkpoint": {"save_dir": "none"}, "optimization": {"max_update": 9}, "dataset": DATASET,
             "criterion": {"_name": stage}, "task": {"_name": stage},
         }
     )  # fmt: skip

@@ -52,6 +52,13 @@ def test_what_training_has_seen_is_refused_and_the_validation_part_is_not(tmp_pa
     assert calibrate(checkpoint, fold / "valid.tsv") == 0
 
 
+def test_classes_that_the_model_has_not_are_named(tmp_path, fold, capsys):
+    emotions = (fold / "valid.emotion").read_text().split()
+    (fold / "valid.emotion").write_text("\n".join(["bored", *emotions[1:]]) + "\n")
+    assert calibrate(save_stage(tmp_path / "checkpoint.pt"), fold / "valid.tsv") == 0
+    assert "recordings of bored (1) are left out, which are no classes of the model" in capsys.readouterr().err
+
+
 def save_results(folder, names, n=40):
     """Two folds' results on recordings of their own, sure of themselves and often wrong; logits and class numbers."""
     rng, paths, kept = np.random.default_rng(3), [], []

@@ -247,5 +247,5 @@ def test_without_gradio_the_message_says_what_to_install(recognizer, monkeypatch
     from gmp_plugin.demo import serve
 
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(UserError, match=r"pip install 'gmp-plugin\[demo\]'"), serve(recognizer):
+    with pytest.raises(UserError, match="pip install 'gradio"), serve(recognizer):
         pass

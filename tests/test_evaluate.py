@@ -116,12 +116,13 @@ def test_tables_of_every_kind_name_recordings(tmp_path, fold):
         ("file,label\na,b\n", "expected the columns path,emotion"),
         ("path,emotion\n", "no line after the header"),
         ("path,emotion\na.wav,\n", "line 2: expected a path and an emotion"),
+        ("path,emotion\na.wav,x\na.wav,y\n", "line 3: a.wav stands in line 2 already; keep one"),
     ],
 )
 def test_a_bad_table_is_named(tmp_path, content, message):
-    (tmp_path / "a.csv").write_text(content)
+    (tmp_path / "a.CSV").write_text(content)
     with pytest.raises(UserError, match=message):
-        LabelledSet.read(tmp_path / "a.csv")
+        LabelledSet.read(tmp_path / "a.CSV")
 
 
 def test_labels_that_do_not_fit_the_manifest_are_named(fold):
@@ -148,6 +149,13 @@ def test_a_bad_class_table_is_named(tmp_path):
         map_classes(["a"], NAMES["emotion"], {"a": "furious"})
     with pytest.raises(UserError, match="no recording has a class of the model"):
         map_classes(["a", "b"], NAMES["emotion"], {})
+
+
+def test_classes_of_several_words(tmp_path):
+    """As some corpora have them: what stands before a tab is one name."""
+    (tmp_path / "classes.txt").write_text("very angry\tangry\n  # mild ones\na bit sad , -\njoy happy # also\n")
+    table = read_class_table(tmp_path / "classes.txt")
+    assert table == {"very angry": "angry", "a bit sad": "-", "joy": "happy"}
 
 
 def test_seen_recordings_are_known_by_their_place_however_it_is_written(tmp_path, write_audio, capsys, monkeypatch):

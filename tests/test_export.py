@@ -266,6 +266,22 @@ def test_the_cost_is_measured(tmp_path, fold, capsys):
     assert lines[2][5] == "0" and "| ONNX, int8 |" in (tmp_path / "a.md").read_text()
 
 
+def test_rates_on_training_data_are_not_published(tmp_path, fold, capsys):
+    """Nor is anything written; and the exported file still knows what it has seen."""
+    pytest.importorskip("onnxruntime")
+    seen = [provenance.entry("multitask", "train", Manifest.read(fold / "train.tsv"))]
+    checkpoint, out = save_stage(tmp_path / "a.pt", provenance=seen), tmp_path / "a.onnx"
+    args = ["export", "--model", str(checkpoint), "--to", "onnx", "--out", str(out), "--corpus", "Noises", "--int8"]
+    assert main([*args, "--measure", str(fold / "train.tsv")]) == 2
+    assert "train.tsv: recordings that the model has seen in training" in capsys.readouterr().err
+    assert main([*args, "--measure", str(fold / "none.tsv")]) == 2
+    assert not list(tmp_path.glob("a.*nnx")) and main(args) == 0
+    for exported in (out, tmp_path / "a.int8.onnx"):
+        assert main(["evaluate", "--model", str(exported), str(fold / "train.tsv")]) == 2
+        assert "that the model has seen in training or validation (multitask: 8, as u0.wav)" in capsys.readouterr().err
+        assert str(tmp_path).encode() not in exported.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -306,7 +322,7 @@ def test_without_the_extra_the_message_says_what_to_install(tmp_path, monkeypatc
     trained = read_stage(save_stage(tmp_path / "a.pt"))
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"pip install 'gmp-plugin\[onnx\]'"):
+    with pytest.raises(UserError, match="pip install onnx onnxruntime"):
         export_onnx(trained, tmp_path / "a.onnx")
     with pytest.raises(UserError, match=r"to run an exported .onnx model, onnxruntime is needed"):
         Recognizer.load(tmp_path / "a.onnx")

@@ -94,6 +94,12 @@ def test_majority_of_each_cluster():
     assert majority(labels, np.array([1, 1, 0, 0, 0]), 4).tolist() == [0, -1, -1, 1]
 
 
+def test_a_single_point_has_a_plane():
+    """As of a fold whose test part is one utterance."""
+    points, name = plane({1: np.ones((1, 8))})
+    assert points[1].tolist() == [[0, 0]] and name == "a single point"
+
+
 def test_plane_keeps_the_largest_scale_apart():
     centroids = {2: np.array([[0.0, 0, 1], [10, 0, 1]]), 4: np.array([[0.0, 0, 1], [10, 0, 1], [0, 1, 1], [10, 1, 1]])}
     points, _ = plane(centroids)

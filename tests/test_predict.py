@@ -127,6 +127,9 @@ def test_recordings_of_one_name_get_timelines_of_their_own():
         (["--device", "tpu", "a.wav"], "--device tpu: expected cpu, cuda"),
         (["--device", "cuda:99", "a.wav"], "--device cuda:99: torch"),
         (["{empty}"], "no audio files"),
+        (["--model", "small", "a.wav"], "small is a backbone of the package, which knows no emotions"),
+        (["--window", "3", "a.wav"], "--window, --hop and --timeline-formats are of a timeline: give --timeline"),
+        (["--out", "{empty}", "--force", "a.wav"], "empty is a folder; give a file"),
         (["--timeline", "t", "--window", "nan", "a.wav"], "expected a hop of at least 0.02 s"),
     ],
 )

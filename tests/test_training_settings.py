@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from training import command
 
 from gmp_plugin.errors import UserError
-from gmp_plugin.training_settings import check_settings, check_user_dir
+from gmp_plugin.training_settings import check_gpus, check_settings, check_user_dir
 
 STAGES = sorted(CONFIGS.glob("stage*.yaml"))
 OTHERS = [*CONFIGS.glob("flesa/*.yaml"), *CONFIGS.glob("gemo_clap/*.yaml"), *CONFIGS.glob("../pretrain_small/m*.yaml")]
@@ -113,3 +113,16 @@ def test_an_empty_training_part(fold, tmp_path):
     (fold / "train.tsv").write_text("/audio\n")
     done = subprocess.run(command("stage3", fold, tmp_path, 2), cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 1 and "train.tsv: no utterance after the root line" in done.stderr
+
+
+def test_a_gpu_that_torch_cannot_use_is_not_left_to_itself(tmp_path):
+    """As with a driver that is too old: fairseq would train on the CPU."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n[ $1 = -L ] && echo 'GPU 0: A100'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    environ = {"PATH": str(tmp_path)}
+    with pytest.raises(UserError, match=r"cannot use the GPU of this machine \(GPU 0: A100\).*common.cpu=true"):
+        check_gpus(False, 0, environ)
+    check_gpus(True, 0, environ)
+    check_gpus(False, 1, environ)
+    check_gpus(False, 0, {**environ, "CUDA_VISIBLE_DEVICES": ""})
+    check_gpus(False, 0, {"PATH": "none"})

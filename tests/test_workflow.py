@@ -282,8 +282,9 @@ def test_jobs_of_a_machine_with_several_gpus_have_one_each(tmp_path, monkeypatch
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "workflow.yaml").write_text("device: null\n")
     (tmp_path / "Snakefile").write_text(f"""
-config["device"] = None
+configfile: "workflow.yaml"
 include: "{REPO}/examples/pipeline.smk"
 rule all:
     input: expand("job{{i}}", i=range(5))
@@ -300,21 +301,23 @@ rule job:
         assert own == ["begins", "ends"] * (len(own) // 2)
 
 
-def experiment(name, toy, *settings):
+def experiment(name, toy, *settings, repo=REPO):
     """`make experiment`'s command for one fold, two updates a stage."""
     stage = "[optimization.max_update=2,lr_scheduler.warmup_updates=1]"
     return [
-        "snakemake", "-s", CONFIGS / "Snakefile", "--cores", "2", "--quiet", "rules", "--nolock", "--rerun-incomplete",
+        "snakemake", "-s", repo / "examples/iemocap/Snakefile", "--cores", "2", "--quiet", "rules", "--nolock",
+        "--rerun-incomplete",
         "--config", f"name={name}", f"root={toy}/corpus", "scales=4,8", "only_folds=2",
         *(f"{s}={stage}" for s in ("stage1", "stage2", "stage3")), *settings,
     ]  # fmt: skip
 
 
 def check_recognizer(toy, tmp_path):
-    """A model of all speakers with the figures of the experiment `tiny`, which has run in `tmp_path`."""
+    """A model of all speakers with the figures of the experiment `tiny`, which has run in the repository `tmp_path`."""
 
     def recognizer(*settings, **kwargs):
-        command = [*experiment("tiny_recognizer", toy, "folds=none", "tested=tiny", *settings), "--directory", tmp_path]
+        command = experiment("tiny_recognizer", toy, "folds=none", "tested=tiny", *settings, repo=tmp_path)
+        command += ["--directory", tmp_path]
         command.insert(command.index("--config"), "recognizer")
         return shell(*command, **kwargs)
 
@@ -350,8 +353,19 @@ def check_recognizer(toy, tmp_path):
     assert "# Once more" in (folder / "README.md").read_text()
 
 
-def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy, tmp_path):
-    command = [*experiment("tiny", toy), "--directory", tmp_path]
+@pytest.fixture
+def repository(tmp_path):
+    """A copy of the repository, as far as the workflow goes."""
+    folder = tmp_path / "my repository"
+    shutil.copytree(REPO / "examples", folder / "examples")
+    for name in ("gmp_plugin", "manifest_tools"):
+        (folder / name).symlink_to(REPO / name)
+    return folder
+
+
+def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy, repository):
+    tmp_path = repository
+    command = [*experiment("tiny", toy, repo=repository), "--directory", tmp_path]
     done = shell(*command)
     assert "gmp_atl, seeds 1" in done.stdout
     assert "clean: no recording and no speaker of a test part touched anything before" in done.stdout
@@ -371,9 +385,40 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     shell(*command)
     assert "No existing checkpoint found" in (run / f"stage3/{METHOD}.am_softmax/train.log").read_text()
 
+    # Leaks do not end well, but with a report that tells of them.
+    audit = tmp_path / "exp/tiny/audit.json"
+    audit.write_text(json.dumps({**json.loads(audit.read_text()), "verdict": "leak", "statement": "leak: as a test"}))
+    done = shell(*command, check=False)
+    assert done.returncode != 0
+    assert (
+        "audit.json: leak: as a test; python manifest_tools/audit_leakage.py exp/tiny names"
+        in done.stdout + done.stderr
+    )
+    assert "leak: as a test" in (tmp_path / "exp/tiny/report.md").read_text()
+
+    # What is done counts as done where all is moved, and however the corpus's path is spelled; of another corpus, not.
+    audit.unlink()
+    shell(*command)
+    moved = repository.rename(repository.with_name("moved"))
+    command = [*experiment("tiny", f"{toy}/.", repo=moved), "--directory", moved]
+    assert "Nothing to be done" in (again := shell(*command)).stdout + again.stderr
+    done = shell(*command, f"root={toy}", check=False)
+    assert f"exp/tiny has corpus_root {toy}/corpus, here it is {toy}: give" in done.stdout + done.stderr
+
+
+def test_training_does_not_take_the_cpu_for_a_gpu(toy, tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho No devices were found; exit 6\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = shell(*experiment("nogpu", toy, "device=cuda"), "--directory", tmp_path, check=False)
+    assert done.returncode != 0
+    assert "error: device=cuda, but nvidia-smi finds no GPU here; give device=cpu" in done.stdout + done.stderr
+
 
 def test_flesa_and_gemo_clap_run_a_fold_to_the_report_and_the_audit(toy, stock_checkpoint, tmp_path):
-    _, checkpoint = stock_checkpoint()
+    checkpoint = tmp_path / "my HuBERT" / "hubert.pt"  # users have such folders
+    checkpoint.parent.mkdir()
+    shutil.copy(stock_checkpoint()[1], checkpoint)
     few = "optimization.max_update=2,dataset.num_workers=0"
     done = shell(
         *experiment("sisters", toy, "ablations=flesa,gemo_clap", f"checkpoint={checkpoint}"),
@@ -436,6 +481,7 @@ def test_a_killed_experiment_ends_with_the_same_table(toy, tmp_path):
         ("ablations=gmp", "ablations=gmp: ablations.yaml has table3, table4, open, sisters, gmp_atl, "),
         ("checkpoint=none.pt", "checkpoint=none.pt does not exist"),
         ("size=large", "size=large: expected base or nano"),
+        ("layers=-1", "layers=-1: no setting of this workflow; layer?"),
     ],
 )
 def test_wrong_settings_of_the_workflow(setting, message, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from .. import provenance
+from ..corpora.audio import CACHE
 from ..errors import UserError
 from ..files import sha256
 from ..hubert.checkpoint import read_checkpoint
@@ -19,7 +20,7 @@ from ..label_record import SUFFIX, of_other_centroids
 
 CHECKPOINT, KMEANS, LABELS, RESULT = "checkpoints", "k-means files", "label sets", "results"
 WEIGHTS = "other weights"
-SKIPPED_FOLDERS = ("audio_cache", "tensorboard")
+SKIPPED_FOLDERS = (CACHE, "tensorboard")
 LABEL_FILE = re.compile(r"(.+?)(\.\d+)?\.km")
 _LABEL_PARTS = re.compile(r"\.(.+)\.parts")
 

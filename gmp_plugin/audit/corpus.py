@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..corpora.audio import SUFFIXES
+from ..corpora.audio import stem
 from ..corpora.folds import natural_key
 from ..errors import UserError
 from ..manifest import SPLITS, Manifest, UtteranceTable
@@ -111,7 +111,7 @@ class Corpus:
             heard = self.heard.get(file)
             found = set(heard or ())
             if heard is None or not other_corpus:
-                found.update(self._by_stem.get(_stem(path), ()))
+                found.update(self._by_stem.get(stem(path), ()))
             found.update(self._by_file.get(os.path.realpath(file), ()))
             names |= found
             if not found:
@@ -124,7 +124,7 @@ class Corpus:
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
-        return _index((_stem(name), name) for name in self.utterances)
+        return _index((stem(name), name) for name in self.utterances)
 
 
 class _TableRows(Manifest):
@@ -156,11 +156,3 @@ def _index(pairs) -> dict[str, list[str]]:
     for key, name in pairs:
         index.setdefault(key, []).append(name)
     return index
-
-
-def _stem(path: str) -> str:
-    """The path without suffixes of audio: the cache keeps a.wav as a.wav.flac."""
-    path = os.path.normpath(path)
-    while os.path.splitext(path)[1].lower() in SUFFIXES:
-        path = os.path.splitext(path)[0]
-    return path

@@ -6,6 +6,7 @@ on its own test part (--results); `make recognizer` does so.
 """
 
 import argparse
+import sys
 
 from .options import add_device_argument, device_of
 
@@ -71,12 +72,17 @@ def from_manifest(recognizer, args):
     from ..labelled import LabelledSet, answer, map_classes
 
     labelled = LabelledSet.read(args.manifest)
-    for stage, paths in labelled.seen_by(recognizer, splits=("train",)).items():
+    for stage, paths in labelled.seen_in(recognizer.provenance, validation=False).items():
         raise UserError(
             f"{args.manifest}: {len(paths)} recordings were in the training part of {stage}, as {paths[0]}; on those a "
             "model is surer than it may be: give the validation part"
         )
     classes = map_classes(labelled.emotions, recognizer.names, {})
+    if classes.unmapped:
+        names = ", ".join(f"{name} ({n})" for name, n in sorted(classes.unmapped.items()))
+        print(
+            f"{args.manifest}: recordings of {names} are left out, which are no classes of the model", file=sys.stderr
+        )
     found = answer(recognizer, labelled, (classes.numbers >= 0).nonzero()[0])
     if found.bad:
         raise UserError(next(iter(found.bad.values())))

@@ -45,6 +45,7 @@ def run(args) -> int:
     device = device_of(args)
     recognizer = Recognizer.load(args.model, device, whole_seconds=args.whole)
     result = evaluate_corpus(recognizer, labelled, table, args.allow_seen, device)
+    print_result(result)  # before anything can go wrong with files
     if out is not None:
         title, blocks = f"Emotions of {labelled.name}", result_blocks(result)
         markdown, pictures = markdown_page(title, blocks, "evaluation")
@@ -53,8 +54,6 @@ def run(args) -> int:
         for name, content in contents.items():
             with atomic_text(out / name) as stream:
                 stream.write(content)
-    print_result(result)
-    if out is not None:
         print(f"wrote {', '.join(FILES)} in {out}")
     return 1 if result["bad"] else 0
 
@@ -79,6 +78,10 @@ def print_result(result: dict) -> None:
         if result[key]:
             listed = ", ".join(f"{name} {n}" for name, n in sorted(result[key].items()))
             print(f"{title} classes, counted for nothing: {listed}", file=sys.stderr)
+    if not result["provenance_known"]:
+        print(
+            "note: the model does not say what it has seen; whether these are new to it is not checked", file=sys.stderr
+        )
     if result["seen"]:
         print("warning: the model has seen some of these recordings; this is no test", file=sys.stderr)
     for message in result["bad"]:

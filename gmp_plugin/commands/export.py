@@ -12,7 +12,7 @@ from .options import add_device_argument, device_of
 EXAMPLE = """example:
   gmp-ser export --model exp/emodb/fold1/seed1/stage3/VARIANT/checkpoint_best.pt --to hf --out emodb_recognizer \\
       --results exp/emodb/fold*/seed*/stage3/VARIANT/result.json --licence CC-BY-4.0
-  gmp-ser export --model emodb_recognizer --to onnx --out emotion.onnx --int8 --measure exp/emodb/data/fold1/test.tsv
+  gmp-ser export --model emodb_recognizer --to onnx --out emotion.onnx --int8 --measure others/utterances.tsv
 """
 
 
@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="PATH", help="folder, or .onnx file")
     parser.add_argument("--int8", action="store_true", help="with onnx: write NAME.int8.onnx as well")
     parser.add_argument(
-        "--measure", metavar="TSV", help="with onnx: what the export costs on these recordings, with their .emotion"
+        "--measure",
+        metavar="TABLE",
+        help="with onnx: what the export costs on these recordings, new to the model (as gmp-ser evaluate takes them)",
     )
     parser.add_argument(
         "--results", nargs="+", metavar="JSON", default=[],
@@ -90,18 +92,22 @@ def write_onnx(trained, card, args) -> int:
     from ..export import export_onnx, quantize
     from ..export_cost import cost_table
     from ..files import atomic_text, refuse_existing
+    from ..labelled import LabelledSet
     from ..model_card import onnx_card
 
     out = Path(args.out)
     small, text = out.with_suffix(".int8.onnx"), out.with_suffix(".md")
     refuse_existing(*([small, text] if args.int8 else [text]), force=args.force)
+    labelled = LabelledSet.read(args.measure) if args.measure else None
+    if labelled:
+        labelled.check_unseen(trained.provenance, "rates on them would be no test: give others")
     difference = export_onnx(trained, out, card, args.force)
     if args.int8:
         quantize(out, small, args.force)
     measured = [f"Its logits were within {difference:.0e} of the model's when it was written."]
-    if args.measure:
+    if labelled:
         models = {"the model itself": args.model, "ONNX": out} | ({"ONNX, int8": small} if args.int8 else {})
-        measured += ["", *cost_table(models, args.measure, device_of(args))]
+        measured += ["", *cost_table(models, labelled, device_of(args))]
     with atomic_text(text) as stream:
         stream.write(onnx_card(trained, card, out.name, measured))
     print("\n".join([*measured, "", f"wrote {out}" + (f", {small}" if args.int8 else "") + f" and {text}"]))

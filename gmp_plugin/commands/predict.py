@@ -12,6 +12,7 @@ from functools import partial
 from ..timeline import FORMATS
 from .options import add_model_arguments, device_of
 
+WINDOW, HOP = 2.0, 0.5  # seconds of the timeline
 EXAMPLE = """example:
   gmp-ser predict interview.wav recordings/ --format csv --out answers.csv
   gmp-ser predict meeting.flac --timeline meeting_timeline --window 3 --hop 1
@@ -30,22 +31,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="table, Praat TextGrid, Audacity labels, picture (default: all)",
     )  # fmt: skip
     parser.add_argument(
-        "--window", type=float, default=2.0, metavar="S",
+        "--window", type=float, default=WINDOW, metavar="S",
         help="seconds that each point of the timeline looks at (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--hop", type=float, default=0.5, metavar="S", help="seconds from one point to the next (%(default)s)"
+        "--hop", type=float, default=HOP, metavar="S", help="seconds from one point to the next (%(default)s)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--force", action="store_true", help="replace existing files")
 
 
 def run(args) -> int:
+    from pathlib import Path
+
+    from ..errors import UserError
     from ..files import atomic_text, refuse_existing
     from ..inputs import file_stems, find_inputs, standard_input
     from ..timeline import Windows
     from ..timeline_files import timeline_paths
 
+    if not args.timeline and (args.window, args.hop, args.timeline_formats) != (WINDOW, HOP, tuple(FORMATS)):
+        raise UserError("--window, --hop and --timeline-formats are of a timeline: give --timeline DIR, too")
+    if args.out and Path(args.out).is_dir():
+        raise UserError(f"--out {args.out} is a folder; give a file")
     windows = Windows.of(args.window, args.hop) if args.timeline else None
     inputs, others = find_inputs(args.recordings)
     stems = file_stems(inputs)

@@ -14,6 +14,7 @@ from ..files import atomic_path
 from ..resampling import resample
 
 SUFFIXES = (".wav", ".flac")
+CACHE = "audio_cache"  # folder of the recordings that had to be resampled, beside the manifests
 # Some writers put the size of the whole file into the data chunk: a header's length too much.
 WAV_SIZE_TOLERANCE = 1024
 # Programs that write to a pipe do not know the size and put one of the largest numbers.
@@ -46,6 +47,14 @@ def find_audio(folder, name: str) -> Path | None:
     """`folder/name.wav`, or .flac, or None."""
     candidates = (Path(folder) / f"{name}{suffix}" for suffix in SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
+
+
+def stem(path: str) -> str:
+    """The path without suffixes of audio: the cache keeps a.wav as a.wav.flac."""
+    path = os.path.normpath(path)
+    while os.path.splitext(path)[1].lower() in SUFFIXES:
+        path = os.path.splitext(path)[0]
+    return path
 
 
 def contents(folder) -> str:

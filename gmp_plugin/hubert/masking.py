@@ -31,7 +31,11 @@ def span_mask(
             row[:n] = compute_mask_indices(
                 (1, n), None, mask_prob, length, min_masks=min(min_masks, n - 1), seed=draw, epoch=0, indices=_ZERO
             )[0]
-        except ValueError:  # "the entire sequence is masked": leave a span of half the clip
+        except ValueError:
+            # Where less than a span is wanted, at most two of a quarter are drawn: so none was, with min_masks 0.
+            if mask_prob * n < length:
+                continue
+            # "The entire sequence is masked": leave a span of half the clip.
             start = draw % (n - n // 2 + 1)
             row[:n] = True
             row[start : start + max(1, n // 2)] = False

@@ -44,6 +44,9 @@ class SpeechTaskConfig(FairseqDataclass):
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
     save_dir: str = II("checkpoint.save_dir")
     max_update: int = II("optimization.max_update")
+    train_subset: str = II("dataset.train_subset")
+    max_tokens: Optional[int] = II("dataset.max_tokens")
+    max_tokens_valid: Optional[int] = II("dataset.max_tokens_valid")
     # Names that fairseq's `get_batch_iterator` looks for. Workers that outlive an epoch would keep
     # an old epoch number, and a resumed run would then see other crops than an undisturbed one.
     reuse_dataloader: bool = field(default=False, metadata={"help": "keep the data loader over epochs"})
@@ -71,7 +74,7 @@ class SpeechTask(FairseqTask):
             write_atomically()
             stop_at_exit()
             with exit_with_message():
-                train = Path(cfg.data or "") / "train.tsv"
+                train = Path(cfg.data or "") / f"{cfg.train_subset}.tsv"
                 if rank() == 0:
                     ensure_readable(cfg.save_dir, cls.stage, Manifest.read(train) if train.exists() else None)
             if torch.distributed.is_initialized():
@@ -109,7 +112,8 @@ class SpeechTask(FairseqTask):
     @functools.cache  # noqa: B019  (a task lives as long as its process)
     def balanced_weights(self, kind: str) -> torch.Tensor:
         """Weight of each class, `(C,)`: N / (C n_c) over the training part, so that the mean weight is 1."""
-        labels = self.class_labels("train", Manifest.read(self.folder() / "train.tsv"), (kind,))[kind]
+        train = self.cfg.train_subset
+        labels = self.class_labels(train, Manifest.read(self.folder() / f"{train}.tsv"), (kind,))[kind]
         counts = np.bincount(labels, minlength=len(self.names(kind)))
         return torch.tensor(len(labels) / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
 
@@ -119,16 +123,23 @@ class SpeechTask(FairseqTask):
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         with exit_with_message():
             manifest = Manifest.read(self.folder() / f"{split}.tsv")
+            trains = self.trains_on(split)
             self.datasets[split] = SpeechDataset(
                 manifest,
                 max_sample_size=self.cfg.max_sample_size,
-                random_crop=self.cfg.random_crop and split == "train",
-                shuffle=split == "train",
+                random_crop=self.cfg.random_crop and trains,
+                shuffle=trains,
                 seed=self.cfg.seed,
                 cache_bytes=int(self.cfg.cache_gb * 1e9),
                 **self.targets(split, manifest),
             )
+            name = "max_tokens" if trains else "max_tokens_valid"
+            if limit := self.cfg[name]:
+                check_longest(self.datasets[split], limit, f"dataset.{name}")
             self.add_provenance(provenance.entry(self.stage, split, manifest))
+
+    def trains_on(self, split: str) -> bool:
+        return split == self.cfg.train_subset
 
     def targets(self, split: str, manifest: Manifest) -> dict:
         """The targets of a split, as arguments of `SpeechDataset`."""
@@ -194,6 +205,18 @@ class SpeechTask(FairseqTask):
         counts = [[int(agg[f"_emotion:{truth}:{predicted}"].sum) for predicted in names] for truth in names]
         self.figure_writer.add_figure("confusion/emotion", confusion_figure(counts, names), stats["num_updates"])
         self.figure_writer.flush()
+
+
+def check_longest(dataset: SpeechDataset, limit: int, name: str) -> None:
+    """Raise `UserError` for a recording that no batch of `limit` samples holds: fairseq would train without it."""
+    longest = max(np.flatnonzero(dataset.long_enough), key=dataset.num_tokens)
+    n = dataset.num_tokens(longest)
+    if n > limit:
+        path, where = dataset.manifest.paths[longest], dataset.manifest.where(longest)
+        raise UserError(
+            f"{where}: {path} has {n} samples, {n / frames.SAMPLE_RATE:.1f} s, which no batch of {name}={limit} "
+            f"holds; give at least that many, or crop: task.max_sample_size={limit}"
+        )
 
 
 def out_of_memory(sample: dict) -> str:

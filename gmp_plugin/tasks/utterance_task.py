@@ -19,5 +19,5 @@ class UtteranceTask(SpeechTask):
 
     def targets(self, split, manifest):
         labels = self.class_labels(split, manifest, self.kinds)
-        balanced = labels["emotion"] if self.cfg.balanced_sampling and split == "train" else None
+        balanced = labels["emotion"] if self.cfg.balanced_sampling and self.trains_on(split) else None
         return {"class_labels": labels, "balance": balanced}

@@ -147,6 +147,13 @@ def test_mask_share_is_huberts():
     assert mask.mean() == pytest.approx(1 - np.exp(-0.8), abs=0.03)
 
 
+def test_a_small_share_of_channels_is_small():
+    """0.004 x 768 channels are a span of 64 in 20 clips; fairseq ends with an error where it draws none."""
+    mask = span_mask([768] * 400, 768, 0.004, 64, range(400), 1, 1, min_masks=0)
+    assert mask.mean() == pytest.approx(0.004, rel=0.4)
+    assert mask.sum(1).max() <= 64 and (mask.sum(1) == 0).mean() == pytest.approx(0.952, abs=0.03)
+
+
 @pytest.mark.parametrize("n", [*range(1, 45), 100])
 @pytest.mark.parametrize("prob", [0.065, 0.8, 1.0])
 def test_clips_shorter_than_a_mask_keep_a_frame(n, prob):

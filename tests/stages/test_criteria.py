@@ -4,10 +4,11 @@ import json
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
+from conftest import DATASET, TINY
 from fairseq import tasks
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
@@ -20,11 +21,12 @@ from gmp_plugin.optim.fused_adam import FusedAdam
 ADAM = SimpleNamespace(adam_betas=(0.9, 0.98), adam_eps=1e-8, weight_decay=0.0, lr=[1e-3])
 
 
-def build(name, task=None, model=None, criterion=None):
+def build(name, task=None, model=None, criterion=None, **dataset):
     """Task, model in evaluation mode (no dropout) and criterion of a stage at tiny size."""
     torch.manual_seed(0)
     common = {"seed": 1, "tensorboard_logdir": None}
     root = OmegaConf.create({"common": common, "checkpoint": {"save_dir": "none"}, "optimization": {"max_update": 9}})
+    root.dataset = {**DATASET, **dataset}
     root.task = {"_name": name, **(task or {})}
     root.model = {"_name": name, "hubert": TINY, **(model or {})}
     root.criterion = {"_name": name, **(criterion or {})}
@@ -246,6 +248,40 @@ def test_label_errors_reach_the_terminal_as_one_message(km_labels, fold):
         task.load_dataset("valid")
     with pytest.raises(SystemExit, match=r"error: task.data=.*nowhere is no folder"):
         build("am_softmax_classification", {"data": str(fold / "nowhere")})
+
+
+def test_a_training_part_of_another_name_is_trained_on_alike(fold):
+    """Shuffled, balanced and weighted by its own classes."""
+    for suffix in ("tsv", "emotion"):
+        lines = (fold / f"train.{suffix}").read_text().splitlines(keepends=True)
+        (fold / f"train_half.{suffix}").write_text("".join(lines[:-4]))
+    emotions = (fold / "train_half.emotion").read_text().split()
+    (fold / "train_half.emotion").write_text(
+        "\n".join(emotions[:1] * 3 + [next(e for e in emotions if e != emotions[0])])
+    )
+    task, _, _ = build(
+        "am_softmax_classification", {"data": str(fold), "balanced_sampling": True}, train_subset="train_half"
+    )
+    task.load_dataset("train_half")
+    drawn = task.dataset("train_half").class_labels["emotion"][task.dataset("train_half").ordered_indices()]
+    assert sorted(np.bincount(drawn)[drawn]) == [2, 2, 2, 2]  # of four utterances, three of which are of one class
+    assert task.balanced_weights("emotion").sort().values.tolist() == pytest.approx([1 / 3, 1, 1, 1])
+    task.load_dataset("valid")
+    orders = [list(task.dataset("valid").ordered_indices()) for _ in range(5)]
+    assert all(order == orders[0] for order in orders)
+
+
+def test_recordings_that_no_batch_holds_are_not_left_out(fold):
+    """fairseq would train without them."""
+    for limit, part in ({"max_tokens": 100}, "train"), ({"max_tokens_valid": 100}, "valid"):
+        task, _, _ = build("am_softmax_classification", {"data": str(fold)}, **limit)
+        name = next(iter(limit))
+        with pytest.raises(
+            SystemExit, match=rf"{part}.tsv, line \d+: u\d+.wav has \d+ samples.*dataset.{name}=100 holds"
+        ):
+            task.load_dataset(part)
+    task, _, _ = build("am_softmax_classification", {"data": str(fold), "max_sample_size": 1000}, max_tokens=1000)
+    task.load_dataset("train")
 
 
 def test_no_checkpoint_and_no_architecture(fold):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, tool
+from conftest import DATASET, TINY, tool
 from fairseq import tasks
 from omegaconf import OmegaConf
 from torch.nn.utils.rnn import pad_sequence
@@ -43,6 +43,7 @@ def build(data, task=None, model=None, criterion=None):
     torch.manual_seed(0)
     common = {"seed": 1, "tensorboard_logdir": None}
     root = OmegaConf.create({"common": common, "checkpoint": {"save_dir": "none"}, "optimization": {"max_update": 9}})
+    root.dataset = DATASET
     root.task = {"_name": "gemo_clap", "data": str(data), **(task or {})}
     root.model = {"_name": "gemo_clap", "hubert": TINY, "projection_dim": 8, "text": TEXT, **(model or {})}
     root.criterion = {"_name": "gemo_clap", **(criterion or {})}
