@@ -2,11 +2,13 @@
 
 import difflib
 import os
+import re
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
+import gmp_plugin
 import yaml
 
 
@@ -19,15 +21,16 @@ for name in config.keys() - SETTINGS.keys():
     close = difflib.get_close_matches(name, SETTINGS, 1)
     refuse(f"{name}={config[name]}: no setting of this workflow" + (f"; {close[0]}?" if close else ", see workflow.yaml"))
 
-# By its name in command lines, so that they stay the same where the repository is moved: what is done counts as done.
+# By names in command lines, so that they stay the same where the repository is moved: what is done counts as done.
 os.environ["GMP_REPO"] = str(Path(workflow.basedir).parents[1])
-REPO = Path("@GMP_REPO")
+os.environ["GMP_PLUGIN"] = str(Path(gmp_plugin.__file__).parent)  # the one that Python imports, and no link to it
+REPO, PLUGIN = Path("@GMP_REPO"), "@GMP_PLUGIN"
 
 
 def command_line(words):
-    """As `shlex.join`, with the place of the repository left to the shell."""
+    """As `shlex.join`, with the places of repository and package left to the shell."""
     quoted = [shlex.quote(str(word)) for word in words]
-    return " ".join(w.replace("@GMP_REPO", "'\"$GMP_REPO\"'" if w[0] == "'" else '"$GMP_REPO"') for w in quoted)
+    return " ".join(re.sub("@(GMP_[A-Z]+)", r"""'"$\1"'""" if w[0] == "'" else r'"$\1"', w) for w in quoted)
 
 
 def place(path):

@@ -48,6 +48,10 @@ def main(argv=None) -> None:
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out recordings that cannot be used, and list them"
     )
+    parser.add_argument(
+        "--trim-silence", type=float, metavar="DB",
+        help="cut the silence before and after: what is so much quieter than the loudest 20 ms (as 40; not at all)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace an earlier output")
     args = parser.parse_args(argv)
 
@@ -57,7 +61,7 @@ def main(argv=None) -> None:
 
     found = sorted(CORPORA[args.corpus](root), key=lambda u: u.path)
     make_folds(found, args.folds, args.valid_fraction, args.seed)  # fails before the audio is read, which takes a while
-    found, paths, lengths, skipped = _prepare(found, root, out / CACHE, args.skip_bad)
+    found, paths, lengths, skipped = _prepare(found, root, out / CACHE, args.skip_bad, args.trim_silence)
     _compare_counts(found, args)
     # The folds come from the corpus's own paths: where resampled files lie does not change them.
     folds = make_folds(found, args.folds, args.valid_fraction, args.seed)
@@ -81,6 +85,8 @@ def _check_arguments(args, root: Path) -> None:
         raise UserError(f"--root {args.root} is a file; --corpus {args.corpus} takes the corpus's folder")
     if args.strict and args.corpus != "iemocap":
         raise UserError(f"--strict compares with published counts, which are known for iemocap, not for {args.corpus}")
+    if args.trim_silence is not None and not args.trim_silence > 0:
+        raise UserError(f"--trim-silence {args.trim_silence}: expected decibels, as 40")
     check_seed(args.seed)
 
 
@@ -88,12 +94,12 @@ def _folder(root: Path) -> Path:
     return root.parent if root.is_file() else root
 
 
-def _prepare(found, root: Path, cache_dir: Path, skip_bad: bool):
+def _prepare(found, root: Path, cache_dir: Path, skip_bad: bool, trim_db: float | None):
     """`(utterances, paths, lengths, messages about those left out)`, the first three alike in order."""
     kept, paths, lengths, skipped = [], [], [], []
     for utterance in tqdm(found, unit="file", desc="audio"):
         try:
-            path, n_samples = prepare_audio(_folder(root), utterance.path, cache_dir)
+            path, n_samples = prepare_audio(_folder(root), utterance.path, cache_dir, trim_db)
         except BadRecording as error:
             if not skip_bad:
                 raise
@@ -155,6 +161,7 @@ def _write(out: Path, table, folds, args, root: Path, skipped) -> None:
         "folds_by": args.folds,
         "seed": args.seed,
         "valid_fraction": args.valid_fraction,
+        "trim_silence_db": args.trim_silence,
         "utterances": len(utterances),
         "counts": _class_counts(utterances, range(len(utterances))),
         "skipped": skipped,

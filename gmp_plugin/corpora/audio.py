@@ -15,6 +15,7 @@ from ..resampling import resample
 
 SUFFIXES = (".wav", ".flac")
 CACHE = "audio_cache"  # folder of the recordings that had to be resampled, beside the manifests
+TRIM_BLOCK, TRIM_MARGIN = frames.SAMPLE_RATE // 50, frames.SAMPLE_RATE // 20
 # Some writers put the size of the whole file into the data chunk: a header's length too much.
 WAV_SIZE_TOLERANCE = 1024
 # Programs that write to a pipe do not know the size and put one of the largest numbers.
@@ -64,19 +65,19 @@ def contents(folder) -> str:
     return ", ".join(names[:8]) + rest if names else "nothing"
 
 
-def prepare_audio(root, rel_path, cache_dir) -> tuple[Path, int]:
+def prepare_audio(root, rel_path, cache_dir, trim_db: float | None = None) -> tuple[Path, int]:
     """A 16 kHz mono file with the recording `root/rel_path`, and its length in samples.
 
-    A file that is 16 kHz mono already stays where it is and its own path comes back. Any other is
-    decoded, mixed and resampled once to a 16-bit FLAC file under `cache_dir`, which a later run
-    uses again as long as the source stays the same. Both paths are absolute.
+    A file that is 16 kHz mono already stays where it is and its own path comes back. Any other, and
+    every one with `trim_db` (see `trim_silence`), is decoded, mixed and resampled once to a 16-bit FLAC file under
+    `cache_dir`, which a later run uses again as long as the source stays the same. Both paths are absolute.
 
     Raises `BadRecording` for a file that is missing, not audio, empty, shorter than one frame, cut
     off or not finite; `UserError` if resampling is needed and torchaudio does not load.
     """
     source = Path(os.path.abspath(Path(root) / rel_path))
     info = _info(source)
-    if info.samplerate == frames.SAMPLE_RATE and info.channels == 1:
+    if info.samplerate == frames.SAMPLE_RATE and info.channels == 1 and trim_db is None:
         # Headers of PCM in WAV say all there is to know; other formats may break off or hold NaN.
         if info.format not in ("WAV", "WAVEX") or not info.subtype.startswith("PCM"):
             _decode(source, info)
@@ -85,10 +86,13 @@ def prepare_audio(root, rel_path, cache_dir) -> tuple[Path, int]:
 
     cached = _cache_path(root, source, Path(cache_dir))
     stat = source.stat()
-    stamp = hashlib.sha256(os.fsencode(f"{source} {stat.st_size} {stat.st_mtime_ns}")).hexdigest()
+    trimmed = "" if trim_db is None else f" trimmed {trim_db}"
+    stamp = hashlib.sha256(os.fsencode(f"{source} {stat.st_size} {stat.st_mtime_ns}{trimmed}")).hexdigest()
     length = _cached_length(cached, stamp)
     if length is None:
         samples = resample(_decode(source, info), info.samplerate, source)
+        if trim_db is not None:
+            samples = trim_silence(samples, trim_db)
         _check_length(source, len(samples))
         with atomic_path(cached) as temporary:
             options = {"samplerate": frames.SAMPLE_RATE, "channels": 1, "subtype": "PCM_16", "format": "FLAC"}
@@ -97,6 +101,20 @@ def prepare_audio(root, rel_path, cache_dir) -> tuple[Path, int]:
                 stream.write(samples)  # clips what overshoots full scale
         length = len(samples)
     return cached, length
+
+
+def trim_silence(samples: np.ndarray, down_db: float) -> np.ndarray:
+    """`samples` `(N,)` at 16 kHz without the silence before and after: 20 ms more than `down_db` below the loudest.
+
+    50 ms of it stay. A recording that is silent throughout stays as it is.
+    """
+    whole = len(samples) // TRIM_BLOCK * TRIM_BLOCK
+    power = np.square(samples[:whole].astype(np.float64)).reshape(-1, TRIM_BLOCK).mean(1)
+    (loud,) = np.nonzero(power > power.max(initial=0) * 10 ** (-down_db / 10))
+    if not len(loud):
+        return samples
+    start, stop = loud[0] * TRIM_BLOCK - TRIM_MARGIN, (loud[-1] + 1) * TRIM_BLOCK + TRIM_MARGIN
+    return samples[max(0, start) : stop]
 
 
 def common_root(root, paths, cache_dir) -> Path:

@@ -57,6 +57,20 @@ def test_16_khz_stereo_is_mixed(corpus, tmp_path):
     assert np.abs(soundfile.read(path)[0] - tone(0.5, 16_000)[:, 0] / 2).max() < 1e-4
 
 
+def test_silence_before_and_after_is_cut(corpus, tmp_path):
+    """Half a second of tone between silence 50 dB below, a pause in its midst, at 8 kHz and at 16 kHz."""
+    for rate in (8000, 16_000):
+        loud, quiet = tone(0.2, rate), 10 ** (-50 / 20) * tone(0.4, rate)
+        name = f"{rate}.wav"
+        soundfile.write(corpus / name, np.concatenate([quiet, loud, quiet[: rate // 10], loud, quiet]), rate)
+        path, n = prepare_audio(corpus, name, tmp_path / "cache", trim_db=40)
+        assert path == tmp_path / "cache" / f"{name}.flac"
+        assert n == soundfile.info(path).frames == pytest.approx(0.6 * 16_000, abs=0.02 * 16_000)
+        assert prepare_audio(corpus, name, tmp_path / "cache", trim_db=60)[1] == pytest.approx(1.3 * 16_000, abs=1)
+    soundfile.write(corpus / "silent.wav", np.zeros(8000), 16_000)
+    assert prepare_audio(corpus, "silent.wav", tmp_path / "cache", trim_db=40)[1] == 8000
+
+
 def test_a_changed_source_is_resampled_again(corpus, tmp_path):
     soundfile.write(corpus / "a.wav", tone(0.5, 8000), 8000)
     path, _ = prepare_audio(corpus, "a.wav", tmp_path / "cache")
