@@ -402,7 +402,7 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     moved = repository.rename(repository.with_name("moved"))
     command = [*experiment("tiny", f"{toy}/.", repo=moved), "--directory", moved]
     assert "Nothing to be done" in (again := shell(*command)).stdout + again.stderr
-    done = shell(*command, f"root={toy}", check=False)
+    done = shell(*experiment("tiny", toy, f"root={toy}", repo=moved), "--directory", moved, check=False)
     assert f"exp/tiny has corpus_root {toy}/corpus, here it is {toy}: give" in done.stdout + done.stderr
 
 
