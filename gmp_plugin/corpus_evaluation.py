@@ -28,9 +28,9 @@ def evaluate_corpus(
     Raises `UserError` if a recording was in a training or validation part of anything that the model descends from,
     unless `allow_seen`.
     """
-    if not allow_seen:
-        labelled.check_unseen(recognizer.provenance, "give others, or --allow-seen if you mean it")
     seen = labelled.seen_in(recognizer.provenance)
+    if not allow_seen:
+        labelled.refuse(seen, "give others, or --allow-seen if you mean it")
     names = recognizer.names
     classes = map_classes(labelled.emotions, names, table)
     found = answer(recognizer, labelled, np.flatnonzero(classes.numbers >= 0))

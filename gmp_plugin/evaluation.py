@@ -91,10 +91,10 @@ def evaluate(
     manifest = Manifest.read(manifest_path)
     leaked = provenance.seen(classifier.provenance, manifest)
     if leaked and not allow_seen:
-        stages = "; ".join(f"{stage}: {len(paths)}, as {paths[0]}" for stage, paths in leaked.items())
         raise UserError(
-            f"{manifest_path}: recordings that {checkpoint} has seen in training or validation ({stages}); evaluate "
-            "on the test part of its own fold, or give --allow-seen if you mean it"
+            f"{manifest_path}: recordings that {checkpoint} has seen in training or validation "
+            f"({provenance.listed(leaked)}); evaluate on the test part of its own fold, or give --allow-seen if you "
+            "mean it"
         )
     folder, split = Path(manifest_path).parent, Path(manifest_path).stem
     if zero_shot:

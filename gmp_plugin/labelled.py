@@ -62,12 +62,12 @@ class LabelledSet:
         manifest = Manifest(self.root, tuple(self.paths), (0,) * len(self.paths))
         return provenance.seen(records, manifest, validation)
 
-    def check_unseen(self, records: list[dict], hint: str = "give others") -> None:
-        """Raise `UserError` if a model with this provenance has seen some of the recordings."""
-        if seen := self.seen_in(records):
-            stages = "; ".join(f"{stage}: {len(paths)}, as {paths[0]}" for stage, paths in seen.items())
+    def refuse(self, seen: dict[str, list[str]], hint: str) -> None:
+        """Raise `UserError` if there are recordings that `seen_in` found."""
+        if seen:
             raise UserError(
-                f"{self.file}: recordings that the model has seen in training or validation ({stages}); {hint}"
+                f"{self.file}: recordings that the model has seen in training or validation "
+                f"({provenance.listed(seen)}); {hint}"
             )
 
     def recordings(self, indices) -> list:
@@ -101,8 +101,8 @@ def read_class_table(path) -> dict[str, str]:
         if not line:
             continue
         separator = next((s for s in "\t," if s in line), None)
-        values = [value.strip() for value in line.split(separator)]
-        if len(values) != 2 or not all(values):
+        values = [value.strip() for value in line.split(separator) if value.strip()]
+        if len(values) != 2:
             raise UserError(f"{path}, line {number}: expected the corpus's class and the model's, found {line!r}")
         if table.setdefault(values[0], values[1]) != values[1]:
             raise UserError(f"{path}, line {number}: {values[0]!r} stands there already, as {table[values[0]]!r}")

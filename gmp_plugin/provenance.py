@@ -62,9 +62,10 @@ def seen(provenance: list[dict], manifest: Manifest, validation: bool = True) ->
     """
     cached = any(_CACHED in f"{manifest.root}/{path}" for path in manifest.paths)
     by_file = {_file(manifest.root, path): path for path in manifest.paths}
-    by_name: dict[str, list[str]] = {}
+    by_name: dict[str, list[tuple[str, str]]] = {}
     for path in manifest.paths:
-        by_name.setdefault(os.path.basename(_name(manifest.root, path)), []).append(path)
+        name = _name(manifest.root, path)
+        by_name.setdefault(os.path.basename(name), []).append((name, path))
     found: dict[str, set[str]] = {}
     for record in provenance:
         root = record.get("root")
@@ -75,10 +76,14 @@ def seen(provenance: list[dict], manifest: Manifest, validation: bool = True) ->
             known = [by_file[file]] if here and (file := _file(root, path)) in by_file else []
             if not known and (cached or not here or _CACHED in f"{root}/{path}"):
                 name = _name(root, path)
-                candidates = by_name.get(os.path.basename(name), ())
-                known = [other for other in candidates if _end_alike(name, _name(manifest.root, other))]
+                known = [p for other, p in by_name.get(os.path.basename(name), ()) if _end_alike(name, other)]
             found.setdefault(record["stage"], set()).update(known)
     return {stage: sorted(paths) for stage, paths in found.items() if paths}
+
+
+def listed(found: dict[str, list[str]]) -> str:
+    """What `seen` found, for a message: stages, numbers of recordings, and one of each."""
+    return "; ".join(f"{stage}: {len(paths)}, as {paths[0]}" for stage, paths in found.items())
 
 
 _CACHED = f"/{audio.CACHE}/"

@@ -153,9 +153,11 @@ def test_a_bad_class_table_is_named(tmp_path):
 
 def test_classes_of_several_words(tmp_path):
     """As some corpora have them: what stands before a tab is one name."""
-    (tmp_path / "classes.txt").write_text("very angry\tangry\n  # mild ones\na bit sad , -\njoy happy # also\n")
+    (tmp_path / "classes.txt").write_text(
+        "very angry\tangry\n  # mild ones\na bit sad , -\njoy happy # also\nfear\t\tsad\n"
+    )
     table = read_class_table(tmp_path / "classes.txt")
-    assert table == {"very angry": "angry", "a bit sad": "-", "joy": "happy"}
+    assert table == {"very angry": "angry", "a bit sad": "-", "joy": "happy", "fear": "sad"}
 
 
 def test_seen_recordings_are_known_by_their_place_however_it_is_written(tmp_path, write_audio, capsys, monkeypatch):

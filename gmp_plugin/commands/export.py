@@ -100,7 +100,7 @@ def write_onnx(trained, card, args) -> int:
     refuse_existing(*([small, text] if args.int8 else [text]), force=args.force)
     labelled = LabelledSet.read(args.measure) if args.measure else None
     if labelled:
-        labelled.check_unseen(trained.provenance, "rates on them would be no test: give others")
+        labelled.refuse(labelled.seen_in(trained.provenance), "rates on them would be no test: give others")
     difference = export_onnx(trained, out, card, args.force)
     if args.int8:
         quantize(out, small, args.force)

@@ -8,7 +8,9 @@ import argparse
 import sys
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
+from ..errors import UserError
 from ..timeline import FORMATS
 from .options import add_model_arguments, device_of
 
@@ -42,9 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args) -> int:
-    from pathlib import Path
-
-    from ..errors import UserError
     from ..files import atomic_text, refuse_existing
     from ..inputs import file_stems, find_inputs, standard_input
     from ..timeline import Windows
@@ -91,7 +90,6 @@ def answer_all(recognizer, inputs, stems, stream, windows, args) -> list[str]:
     from tqdm import tqdm
 
     from ..answers import WRITERS
-    from ..errors import UserError
     from ..recording import Recording
     from ..timeline_files import write_timeline
 

@@ -15,7 +15,7 @@ from ..resampling import resample
 
 SUFFIXES = (".wav", ".flac")
 CACHE = "audio_cache"  # folder of the recordings that had to be resampled, beside the manifests
-TRIM_BLOCK, TRIM_MARGIN = frames.SAMPLE_RATE // 50, frames.SAMPLE_RATE // 20
+TRIM_BLOCK, TRIM_MARGIN = frames.SAMPLE_RATE // 50, frames.SAMPLE_RATE // 20  # 20 ms and 50 ms, in samples
 # Some writers put the size of the whole file into the data chunk: a header's length too much.
 WAV_SIZE_TOLERANCE = 1024
 # Programs that write to a pipe do not know the size and put one of the largest numbers.
