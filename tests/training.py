@@ -1,6 +1,7 @@
 """Tiny training runs through fairseq's command line, for the tests of resuming and of data parallelism."""
 
 import subprocess
+import sys
 
 import torch
 from conftest import REPO, TINY
@@ -37,6 +38,11 @@ def run(*args):
     done = subprocess.run(args, cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
+
+
+def on_two_ranks(arguments):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
+    return run(*torchrun, *arguments, "+parallel=cpu")
 
 
 def final_state(save_dir):

@@ -1,8 +1,10 @@
 """What the stages' models share: a backbone with its settings kept in the task's state."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel
 from omegaconf import II, OmegaConf
@@ -41,6 +43,9 @@ class UtteranceModelConfig(StageModelConfig):
     lstm_dim: int = field(default=256, metadata={"help": "units of the BiLSTM each way"})
     lstm_layers: int = field(default=1, metadata={"help": "layers of the BiLSTM"})
     projection_dim: int = field(default=256, metadata={"help": "size between a head's two layers"})
+    freeze_finetune_updates: int = field(
+        default=0, metadata={"help": "updates of the head alone, before HuBERT learns along"}
+    )
 
 
 class StageModel(BaseFairseqModel):
@@ -81,8 +86,11 @@ class UtteranceModel(StageModel):
     def __init__(self, cfg: UtteranceModelConfig, task):
         super().__init__(cfg, task)
         self.pooling = make_pooling(cfg.pooling, self.hubert.dim, cfg.lstm_dim, cfg.lstm_layers)
+        self.freeze_finetune_updates = cfg.freeze_finetune_updates
 
     def pool(self, source: Tensor, n_samples: Tensor | None = None, ids: Tensor | None = None) -> Tensor:
         """Audio `(B, N)` -> pooled vectors `(B, pooling.output_dim)`; frames are masked in training only."""
-        out = self.hubert(source, n_samples, mask=self.training, ids=ids)
+        frozen = self.training and self.hubert.num_updates < self.freeze_finetune_updates
+        with torch.no_grad() if frozen else nullcontext():
+            out = self.hubert(source, n_samples, mask=self.training, ids=ids)
         return self.pooling(out["x"], out["n_frames"])

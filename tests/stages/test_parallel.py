@@ -1,18 +1,12 @@
 """Two CPU ranks against one: the same losses, metrics and weights, and a restart."""
 
 import json
-import sys
 
 import pytest
 import torch
-from training import STAGES, assert_same, command, final_state, run
+from training import STAGES, assert_same, command, final_state, on_two_ranks, run
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "encoder_layerdrop": 0.0}  # dropout is drawn per rank
-
-
-def on_two_ranks(arguments):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
-    return run(*torchrun, *arguments, "+parallel=cpu")
 
 
 def losses(output, key):
