@@ -29,7 +29,7 @@ from sklearn.svm import SVC
 from tqdm import tqdm
 
 from gmp_plugin import metrics
-from gmp_plugin.errors import UserError
+from gmp_plugin.errors import UserError, run_tool
 from gmp_plugin.frames import SAMPLE_RATE
 from gmp_plugin.hubert.checkpoint import load_hubert
 from gmp_plugin.layer_probe import LayerMeans
@@ -104,6 +104,12 @@ def measure(data: Path, models: dict[str, str]) -> dict[str, dict]:
     corpus = Manifest(table.root, *zip(*[(u.path, u.n_samples) for u in table.utterances], strict=True))
     _, truth = np.unique([u.emotion for u in table.utterances], return_inverse=True)
     folds, found = read_folds(data, corpus), {}
+    own = {
+        name: [pattern.format(fold=f.name) for f in folds] for name, pattern in models.items() if "{fold}" in pattern
+    }
+    for pattern in sum(own.values(), []):
+        if not glob.glob(pattern):
+            raise UserError(f"no file fits {pattern}")
 
     def add(kind: str, fold: Fold, x: np.ndarray) -> None:
         for title, pair in answer(fold, x, truth).items():
@@ -113,12 +119,9 @@ def measure(data: Path, models: dict[str, str]) -> dict[str, dict]:
     for fold in folds:
         add("eGeMAPS", fold, functionals)
     for name, pattern in models.items():
-        shared = layer_means(corpus, pattern) if "{fold}" not in pattern else None
-        for fold in folds:
-            paths = [None] if shared else sorted(glob.glob(pattern.format(fold=fold.name)))
-            if not paths:
-                raise UserError(f"no file fits {pattern.format(fold=fold.name)}")
-            for path in paths:
+        shared = None if name in own else layer_means(corpus, pattern)
+        for i, fold in enumerate(folds):
+            for path in [pattern] if shared else sorted(glob.glob(own[name][i])):
                 for layer, x in (shared or layer_means(corpus, path)).items():
                     add(f"{name}, layer {layer}", fold, x)
     return {
@@ -152,4 +155,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run_tool(main))
