@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import frames
+from .corpora.audio import trim_silence
 from .errors import UserError
 
 MAX_WHOLE_SECONDS = 300
@@ -46,11 +47,15 @@ class Chunk:
 @dataclass(frozen=True)
 class Chunking:
     """How recordings are cut, in frames: up to `whole` not at all, else cores of `core`, the last one of half to one
-    and a half of it, with `context` on both sides where there is any."""
+    and a half of it, with `context` on both sides where there is any.
+
+    What is decided in one piece loses the silence before and after, if `trim_silence_db` says from where on (see
+    `corpora.audio.trim_silence`). Cores keep it: a timeline is of all of the recording."""
 
     whole: int = int(15 * frames.FRAME_RATE)
     core: int = int(2 * frames.FRAME_RATE)
     context: int = int(0.5 * frames.FRAME_RATE)
+    trim_silence_db: float | None = None
 
     @classmethod
     def of(cls, whole_seconds: float) -> "Chunking":
@@ -100,11 +105,20 @@ class Chunking:
                 held = held[(begin - self.context - start) * frames.HOP :]
                 start = begin - self.context
         n_frames = start + frames.n_frames(len(held)) - begin
-        if n_frames > 0 and timeline and begin == 0 and n_frames > self.last_core:
-            yield Chunk(held, 0, n_frames, for_timeline=False)
-            for s in self.cores(n_frames):
-                end = len(held) if s.stop == n_frames else s.start * frames.HOP + frames.n_samples(s.stop - s.start)
-                samples = held[s.start * frames.HOP : end]
-                yield Chunk(samples, s.core_start - s.start, s.core_stop - s.core_start, for_decision=False)
-        elif n_frames > 0:
+        if n_frames > 0 and begin:
             yield Chunk(held, begin - start, n_frames)
+        elif n_frames > 0:
+            yield from self._cut_short(held, n_frames, timeline)
+
+    def _cut_short(self, audio: np.ndarray, n_frames: int, timeline: bool) -> Iterator[Chunk]:
+        """Of a recording that is decided in one piece."""
+        whole = audio if self.trim_silence_db is None else trim_silence(audio, self.trim_silence_db)
+        cores = self.cores(n_frames)
+        if not timeline or (len(whole) == len(audio) and len(cores) == 1):
+            yield Chunk(whole, 0, frames.n_frames(len(whole)))
+            return
+        yield Chunk(whole, 0, frames.n_frames(len(whole)), for_timeline=False)
+        for s in cores:
+            end = len(audio) if s.stop == n_frames else s.start * frames.HOP + frames.n_samples(s.stop - s.start)
+            samples = audio[s.start * frames.HOP : end]
+            yield Chunk(samples, s.core_start - s.start, s.core_stop - s.core_start, for_decision=False)

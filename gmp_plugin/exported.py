@@ -32,6 +32,7 @@ def describe(trained: TrainedModel, about: dict) -> dict:
             "range": "-1 to 1; no other normalisation, the model does what it wants itself",
             "minimum_samples": frames.RECEPTIVE_FIELD,
             "frames_per_second": frames.FRAME_RATE,
+            "trim_silence_db": trained.trim_silence_db,
         },
         **about,
     }
@@ -49,12 +50,18 @@ def check(content, where) -> dict:
             and set(names) <= {"emotion", "gender"}
             and set(HEAD_SETTINGS) <= set(content["head"])
             and (temperature is None or RANGE[0] <= temperature <= RANGE[1])
+            and ((trim_db := trim_silence_db(content)) is None or trim_db > 0)
         )
     except (KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise UserError(f"{where} is no description of an exported recogniser; export it again with gmp-ser export")
     return content
+
+
+def trim_silence_db(content: dict) -> float | None:
+    """At how many dB the model wants silence cut; None for not at all, as in what was exported before it was known."""
+    return content.get("input", {}).get("trim_silence_db")
 
 
 def read_folder(folder) -> TrainedModel:
@@ -77,5 +84,6 @@ def read_folder(folder) -> TrainedModel:
         raise UserError(f"{folder / HEAD} is damaged or missing: {error}") from None
     hubert = load_hubert(folder)
     return TrainedModel(
-        str(folder), hubert, content["head"], tensors, content["classes"], content["temperature"], hubert.provenance
-    )
+        str(folder), hubert, content["head"], tensors, content["classes"], content["temperature"], hubert.provenance,
+        trim_silence_db(content),
+    )  # fmt: skip

@@ -36,6 +36,8 @@ def model_card(trained: TrainedModel, card: CardText) -> str:
     settings = trained.hubert.settings
     licence = f"license: {card.licence.lower()}\n" if card.licence and " " not in card.licence else ""
     gender = f"\n| gender head | {', '.join(trained.names['gender'])} |" if "gender" in trained.names else ""
+    samples = f"float32 within -1..1, at least {frames.RECEPTIVE_FIELD} samples"
+    silence = "" if trained.trim_silence_db is None else f"\n| before | cut the {_silence(trained)} |"
     calibration = "not calibrated" if trained.temperature is None else f"temperature {trained.temperature:.3f}"
     return f"""---
 library_name: gmp-plugin
@@ -56,7 +58,7 @@ pipeline_tag: audio-classification
 | backbone | HuBERT, {settings["encoder_layers"]} layers of {settings["encoder_embed_dim"]} |
 | head | {_head(trained)} |
 | probabilities | {calibration} |
-| input | mono audio at {frames.SAMPLE_RATE} Hz, float32 within -1..1, at least {frames.RECEPTIVE_FIELD} samples |
+| input | mono audio at {frames.SAMPLE_RATE} Hz, {samples} |{silence}
 
 ## Measured
 
@@ -94,6 +96,13 @@ and of the heads (`emotion_head.*`), `recognizer.json` the class names and every
 """
 
 
+def _silence(trained: TrainedModel) -> str:
+    return (
+        f"silence before and after, {trained.trim_silence_db:g} dB below the loudest 20 ms, "
+        "as the recordings of the training were"
+    )
+
+
 def onnx_card(trained: TrainedModel, card: CardText, file: str, measured: list[str]) -> str:
     """The text beside an ONNX file; `measured` are lines of a table of what the export cost."""
     size = pooled_dim(trained.tensors) + (trained.settings["pooling"] == "attention")  # and the frame's weight
@@ -104,6 +113,9 @@ def onnx_card(trained: TrainedModel, card: CardText, file: str, measured: list[s
         *(gender if "gender" in trained.names else []),
         f"| `frames` | `(batch, frames, {size})` | {frames.FRAME_RATE:.0f} a second, averaged; zeros at padding |",
     ]
+    before = "Nothing else is done to the audio before."
+    if trained.trim_silence_db is not None:
+        before = f"Before, cut the {_silence(trained)}; `gmp-ser predict` does that, the lines below do not."
     return f"""# {card.title}: {file}
 
 {card.about}
@@ -117,7 +129,7 @@ def onnx_card(trained: TrainedModel, card: CardText, file: str, measured: list[s
 |---|---|---|
 {chr(10).join(outputs)}
 
-Emotions: {", ".join(trained.names["emotion"])}. Nothing else is done to the audio before; a row's answer does not
+Emotions: {", ".join(trained.names["emotion"])}. {before} A row's answer does not
 depend on the others. Memory grows with the square of the length: cut minutes into pieces.
 
 {chr(10).join(measured)}

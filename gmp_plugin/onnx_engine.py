@@ -9,7 +9,7 @@ import torch
 
 from . import frames, provenance
 from .errors import UserError
-from .exported import check
+from .exported import check, trim_silence_db
 from .extras import need
 from .recognizer_model import Heads
 
@@ -21,7 +21,7 @@ class OnnxEngine:
     """Frames by onnxruntime. The heads, which any window of frames may need, come out of the file's metadata.
 
     Attributes:
-        names, temperature: as `TrainedModel` has them.
+        names, temperature, trim_silence_db: as `TrainedModel` has them.
         content: the whole description in the file.
         provenance: what the weights have seen.
     """
@@ -29,6 +29,7 @@ class OnnxEngine:
     def __init__(self, session, content: dict, heads: Heads, provenance: list):
         self.session, self.content, self.heads, self.provenance = session, content, heads, provenance
         self.names, self.temperature = content["classes"], content["temperature"]
+        self.trim_silence_db = trim_silence_db(content)
 
     @classmethod
     def load(cls, path, device: str = "cpu") -> "OnnxEngine":

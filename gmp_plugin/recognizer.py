@@ -1,7 +1,7 @@
 """A trained model that people can use: recordings in, emotions with probabilities out."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,8 @@ class Recognizer:
 
     A recording has the same probabilities alone and in any batch, to 1e-5 in float32 on a CPU, and with or without a
     timeline. The decision on up to 15 s comes from one piece, that on more from chunks (see `chunks`), in bounded
-    memory; it is that of the mean over all frames. Timelines are of chunks.
+    memory; it is that of the mean over all frames. Timelines are of chunks. A model that was trained on recordings
+    without the silence before and after cuts it from such a piece, too.
 
     Args:
         model: gives frames and logits (`RecognizerModel`, or an exported one).
@@ -123,12 +124,14 @@ class Recognizer:
             from .onnx_engine import OnnxEngine
 
             model = OnnxEngine.load(path, device)
+            chunking = replace(chunking, trim_silence_db=model.trim_silence_db)
             return cls(
                 model, model.names, model.temperature, chunking, provenance=model.provenance, path=str(path), **options
             )
         trained = read_folder(path) if Path(path).is_dir() else read_stage(path)
         model = trained.build().to(device)
         pack(model)
+        chunking = replace(chunking, trim_silence_db=trained.trim_silence_db)
         return cls(
             model, trained.names, trained.temperature, chunking, provenance=trained.provenance,
             path=str(path), **options,
@@ -252,10 +255,11 @@ class _Job:
             if not isinstance(recording, Recording):
                 recording = recording() if callable(recording) else Recording.open(recording)
             self.name = recording.name
+            chunking = replace(self.chunking, trim_silence_db=None) if recording.trimmed else self.chunking
             blocks = self._counted(recording.mono(self.meter))
             if self.windowed is not None:
                 blocks = self.envelope.watch(blocks)
-            for chunk in self.chunking.cut(blocks, timeline=self.windowed is not None):
+            for chunk in chunking.cut(blocks, timeline=self.windowed is not None):
                 self.n_chunks += 1
                 yield chunk
         except BadRecording as error:

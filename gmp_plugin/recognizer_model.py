@@ -100,7 +100,8 @@ class TrainedModel:
     """A finished stage as it lies in a file or folder.
 
     `settings` are `HEAD_SETTINGS`, `tensors` those of `pooling.*` and `KIND_head.*`, `names` the classes of each kind,
-    `temperature` that of the emotions, None where it was not fitted.
+    `temperature` that of the emotions, None where it was not fitted. `trim_silence_db` is what training's recordings
+    were cut at, None for not at all.
     """
 
     path: str
@@ -110,6 +111,7 @@ class TrainedModel:
     names: dict[str, list[str]]
     temperature: float | None = None
     provenance: list = field(default_factory=list)
+    trim_silence_db: float | None = None
 
     def build(self) -> RecognizerModel:
         with quiet("fairseq.models.hubert.hubert"):  # it prints its configuration
@@ -149,7 +151,7 @@ def read_stage(path) -> TrainedModel:
         settings["head"], tensors = PROMPTS, _with_prompts(tensors, task_state, settings["projection_dim"])
     return TrainedModel(
         str(path), load_hubert(path), settings, tensors, names, _temperature_beside(path),
-        task_state.get("provenance", []),
+        task_state.get("provenance", []), task_state.get("trim_silence_db"),
     )  # fmt: skip
 
 

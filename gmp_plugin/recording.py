@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from .corpora.audio import BadRecording, missing_bytes
+from .corpora.audio import BadRecording, missing_bytes, trimmed_db
 from .frames import RECEPTIVE_FIELD, SAMPLE_RATE
 from .resampling import resample_blocks
 
@@ -64,7 +64,7 @@ class Recording:
     """One recording, read once.
 
     `n_samples` counts samples per channel at `rate`, None where the header does not know. `read` gives blocks
-    `(n, channels)`, float32 within -1..1.
+    `(n, channels)`, float32 within -1..1. `trimmed` says that `make_manifest.py` cut its silence.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Recording:
     channels: int
     n_samples: int | None
     read: Callable[[], Iterable[np.ndarray]]
+    trimmed: bool = False
 
     @classmethod
     def open(cls, path, name: str | None = None) -> "Recording":
@@ -91,7 +92,8 @@ class Recording:
         if n_samples == 0:
             raise BadRecording(f"{name} is empty (0 samples)")
         known = n_samples if n_samples < UNKNOWN_LENGTH else None
-        recording = cls(name, rate, channels, known, lambda: _file_blocks(path, name, known))
+        trimmed = trimmed_db(path) is not None
+        recording = cls(name, rate, channels, known, lambda: _file_blocks(path, name, known), trimmed)
         recording.check()
         return recording
 

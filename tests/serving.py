@@ -14,8 +14,11 @@ STAGE1, STAGE3, GEMO_CLAP = "multitask_emotion_gender", "am_softmax_classificati
 FLESA = {"pooling": "attention", "head": "linear"}  # settings of a stage 3
 
 
-def save_stage(path, stage=STAGE3, hubert=None, model=None, provenance=(), normalize=False, seed=0):
-    """A checkpoint of a stage as fairseq's trainer would save it, with random weights; the path."""
+def save_stage(path, stage=STAGE3, hubert=None, model=None, provenance=(), normalize=False, seed=0, **state):
+    """A checkpoint of a stage as fairseq's trainer would save it, with random weights; the path.
+
+    `state` is more of the task's.
+    """
     torch.manual_seed(seed)
     common = {"seed": 1, "tensorboard_logdir": None}
     root = OmegaConf.create(
@@ -35,19 +38,19 @@ def save_stage(path, stage=STAGE3, hubert=None, model=None, provenance=(), norma
     root.model = OmegaConf.merge(OmegaConf.structured(MODEL_DATACLASS_REGISTRY[stage]), {"_name": stage, **settings})
     task = tasks.setup_task(root.task)
     kinds = NAMES if stage == STAGE1 else {"emotion": NAMES["emotion"]}
-    task.state.merge_state_dict({**kinds, "provenance": list(provenance)})
+    task.state.merge_state_dict({**kinds, "provenance": list(provenance), **state})
     built = task.build_model(root.model)
     with torch.no_grad():  # random weights hear hardly a difference between recordings
         for name, parameter in built.named_parameters():
             if name.startswith(("pooling.", "emotion_head.")):
                 parameter.mul_(6 if name.startswith("pooling.") else 3)
-    state = task.state.state_dict
-    state["hubert"]["normalize"] = normalize
+    task_state = task.state.state_dict
+    task_state["hubert"]["normalize"] = normalize
     history = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {"best": None}, "num_updates": 9}
     torch.save(
         {
             "args": None, "cfg": OmegaConf.to_container(root, resolve=True, enum_to_str=True), "criterion": None,
-            "model": built.state_dict(), "optimizer_history": [history], "task_state": state,
+            "model": built.state_dict(), "optimizer_history": [history], "task_state": task_state,
             "extra_state": {"train_iterator": {"epoch": 1}}, "last_optimizer_state": None,
         },
         path,

@@ -16,6 +16,7 @@ from ..resampling import resample
 SUFFIXES = (".wav", ".flac")
 CACHE = "audio_cache"  # folder of the recordings that had to be resampled, beside the manifests
 TRIM_BLOCK, TRIM_MARGIN = frames.SAMPLE_RATE // 50, frames.SAMPLE_RATE // 20  # 20 ms and 50 ms, in samples
+TRIMMED = " trimmed at {:g} dB"  # how a file's comment ends that was
 # Some writers put the size of the whole file into the data chunk: a header's length too much.
 WAV_SIZE_TOLERANCE = 1024
 # Programs that write to a pipe do not know the size and put one of the largest numbers.
@@ -86,8 +87,9 @@ def prepare_audio(root, rel_path, cache_dir, trim_db: float | None = None) -> tu
 
     cached = _cache_path(root, source, Path(cache_dir))
     stat = source.stat()
-    trimmed = "" if trim_db is None else f" trimmed {trim_db}"
-    stamp = hashlib.sha256(os.fsencode(f"{source} {stat.st_size} {stat.st_mtime_ns}{trimmed}")).hexdigest()
+    stamp = hashlib.sha256(os.fsencode(f"{source} {stat.st_size} {stat.st_mtime_ns}")).hexdigest()
+    if trim_db is not None:
+        stamp += TRIMMED.format(trim_db)
     length = _cached_length(cached, stamp)
     if length is None:
         samples = resample(_decode(source, info), info.samplerate, source)
@@ -115,6 +117,16 @@ def trim_silence(samples: np.ndarray, down_db: float) -> np.ndarray:
         return samples
     start, stop = loud[0] * TRIM_BLOCK - TRIM_MARGIN, (loud[-1] + 1) * TRIM_BLOCK + TRIM_MARGIN
     return samples[max(0, start) : stop]
+
+
+def trimmed_db(path) -> float | None:
+    """At how many dB `prepare_audio` cut the silence of a file; None for any other file."""
+    try:
+        with soundfile.SoundFile(path) as stream:
+            found = re.search(TRIMMED.format(0).replace("0", r"(\S+)") + "$", stream.comment)
+    except (soundfile.SoundFileError, OSError):
+        return None
+    return float(found[1]) if found else None
 
 
 def common_root(root, paths, cache_dir) -> Path:

@@ -58,7 +58,8 @@ class SpeechTask(FairseqTask):
     """A task over the manifests of one fold.
 
     `state`, which fairseq keeps in every checkpoint, holds plain values only, so that checkpoints
-    load safely: class names, the backbone's settings (`hubert`), and the provenance.
+    load safely: class names, the backbone's settings (`hubert`), the provenance, and at how many dB
+    silence was cut (`trim_silence_db`, None for not at all).
     """
 
     stage: str  # registered name
