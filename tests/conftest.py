@@ -28,6 +28,11 @@ TINY = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first, so that no worker is alone with them at the end."""
+    items.sort(key=lambda item: item.path.name != "test_workflow.py")
+
+
 @pytest.fixture
 def write_audio():
     """Function (path, n_samples, rate=16000, seed=0): write noise as a wav file."""
