@@ -72,6 +72,16 @@ def test_the_answer_is_that_of_the_recording_without_silence(tmp_path):
     np.testing.assert_array_equal(cuts(silent, 16_000).logits, plain(silent, 16_000).logits)
 
 
+def test_a_recording_that_is_marked_as_cut_is_heard_as_it_is(tmp_path):
+    """Cut at 90 dB, which takes nothing; the model's 40 dB would take a second and a half."""
+    soundfile.write(tmp_path / "a.wav", spoken(1.0), 16_000)
+    prepared, n_samples = prepare_audio(tmp_path, "a.wav", tmp_path / "cache", 90)
+    assert n_samples == 40_000
+    cuts, plain = (Recognizer.load(save_stage(tmp_path / f"{db}.pt", trim_silence_db=db)) for db in (40, None))
+    (heard,), (expected,) = cuts.stream([prepared]), plain.stream([prepared])
+    np.testing.assert_array_equal(heard.logits, expected.logits)
+
+
 def test_what_is_exported_cuts_as_well_and_says_so(tmp_path):
     pytest.importorskip("onnxruntime")
     checkpoint = save_stage(tmp_path / "a.pt", trim_silence_db=40)
