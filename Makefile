@@ -24,12 +24,13 @@ $(READY): setup.py constraints.txt
 	@touch $@
 
 # A workflow of examples/: its folder, the name of its results, its settings. flock in place of Snakemake's own lock,
-# which a killed run leaves behind; it also sees that no job of a killed run is still writing.
+# which a killed run leaves behind; it also sees that no job of a killed run is still writing. What is done stays done
+# where only the text of a rule has changed, as with a newer version: its command is compared, as one of the `params`.
 define workflow
 @mkdir -p exp && touch exp/.$(2).lock
 @flock --nonblock --conflict-exit-code 75 exp/.$(2).lock \
 	snakemake -s examples/$(1)/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules \
-	--nolock --rerun-incomplete $(SNAKEMAKE) --config name=$(2) $(3) $(CONFIG) \
+	--rerun-triggers input mtime params --nolock --rerun-incomplete $(SNAKEMAKE) --config name=$(2) $(3) $(CONFIG) \
 	|| { code=$$?; [ $$code != 75 ] || echo "error: exp/$(2) is at work already, or a job of an earlier call is"; exit $$code; }
 endef
 

@@ -54,24 +54,27 @@ def visible_gpus():
     return subprocess.run(query, capture_output=True, text=True).stdout.split() if shutil.which(query[0]) else []
 
 
+if config["device"] not in (None, "cpu", "cuda"):
+    refuse(f"device={config['device']}: expected cpu or cuda; of several GPUs, choose by CUDA_VISIBLE_DEVICES")
+if config["device"] == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parts of fairseq use a GPU that they see, whatever they are told
 # Jobs that use a GPU take turns on those there are, `--resources gpu=1` (GPUS of the Makefile).
 DEVICE = ["--device", config["device"]] if config["device"] else []
-GPU = int(str(config["device"]).startswith("cuda") or (config["device"] != "cpu" and shutil.which("nvidia-smi") is not None))
-# Where there is none, fairseq would train on the CPU.
-HAS_GPU = ""
-if str(config["device"]).startswith("cuda"):
-    HAS_GPU = (
-        "nvidia-smi -L > {log} 2>&1 || {{ echo 'error: device=cuda, but nvidia-smi finds no GPU here; give device=cpu' "
-        ">&2; exit 1; }}; "
-    )
+GPU = int(config["device"] == "cuda" or (config["device"] is None and shutil.which("nvidia-smi") is not None))
+# What differs from call to call reaches the jobs by the environment: a rule whose text has changed is run again.
+os.environ["GMP_DEVICE"] = config["device"] or ""
+os.environ["GMP_GPUS"] = " ".join(visible_gpus()) if GPU and len(visible_gpus()) > 1 else ""
+# Where there is no GPU, fairseq would train on the CPU.
+HAS_GPU = (
+    "[ \"$GMP_DEVICE\" != cuda ] || python -c 'import torch; exit(not torch.cuda.is_available())' || "
+    "{{ echo 'error: device=cuda, but torch finds no GPU here; give device=cpu' >&2; exit 1; }}; "
+)
 # Of several, a job takes one that no other job on this machine has: by a lock that lives as long as its processes. Where
 # none is free, as where a cluster's scheduler gave the job its own, it stays with what it was given.
-ON_GPU = ""
-if GPU and config["device"] in (None, "cuda") and len(visible_gpus()) > 1:
-    ON_GPU = (
-        f"for gpu in {' '.join(visible_gpus())}; do exec 9> ${{{{TMPDIR:-/tmp}}}}/gpu$gpu.$(id -u).lock; "
-        "flock -n 9 && export CUDA_VISIBLE_DEVICES=$gpu && break; done; "
-    )
+ON_GPU = (
+    "for gpu in $GMP_GPUS; do exec 9> ${{TMPDIR:-/tmp}}/gpu$gpu.$(id -u).lock; "
+    "flock -n 9 && export CUDA_VISIBLE_DEVICES=$gpu && break; done; "
+)
 
 # Training goes on from a checkpoint_last.pt only if it was left by this same command and is newer
 # than what the stage starts from; otherwise it starts afresh.

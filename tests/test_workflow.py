@@ -300,6 +300,12 @@ rule job:
         own = [line.split()[1] for line in lines if line[0] == gpu]
         assert own == ["begins", "ends"] * (len(own) // 2)
 
+    # What is done stays done on other GPUs, and on none.
+    for gpus in "0", "1,0", "":
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        done = shell("snakemake", "-s", tmp_path / "Snakefile", "--directory", tmp_path, "--cores", 1)
+        assert "Nothing to be done" in done.stdout + done.stderr
+
 
 def experiment(name, toy, *settings, repo=REPO):
     """`make experiment`'s command for one fold, two updates a stage."""
@@ -376,7 +382,8 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     assert "GMP-ATL" in (tmp_path / "exp/tiny/report.html").read_text()
     embeddings = np.load(tmp_path / f"exp/tiny/fold2/seed1/stage3/{METHOD}.am_softmax/embeddings.npz")
     assert len(embeddings["after"]) == len(embeddings["before"]) == len(Manifest.read(toy / "data/fold2/test.tsv"))
-    assert "Nothing to be done" in (again := shell(*command)).stdout + again.stderr
+    alone = [word if word != "2" else "1" for word in command]  # core
+    assert "Nothing to be done" in (again := shell(*alone)).stdout + again.stderr
     check_recognizer(toy, tmp_path)
 
     # A stage whose start has changed trains afresh rather than going on from its old checkpoint.
@@ -406,20 +413,17 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     assert f"exp/tiny has corpus_root {toy}/corpus, here it is {toy}: give" in done.stdout + done.stderr
 
 
-def test_training_does_not_take_the_cpu_for_a_gpu(toy, tmp_path, monkeypatch):
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho No devices were found; exit 6\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+def test_training_does_not_take_the_cpu_for_a_gpu(toy, tmp_path):
     done = shell(*experiment("nogpu", toy, "device=cuda"), "--directory", tmp_path, check=False)
     assert done.returncode != 0
-    assert "error: device=cuda, but nvidia-smi finds no GPU here; give device=cpu" in done.stdout + done.stderr
+    assert "error: device=cuda, but torch finds no GPU here; give device=cpu" in done.stdout + done.stderr
 
 
 def test_flesa_and_gemo_clap_run_a_fold_to_the_report_and_the_audit(toy, stock_checkpoint, tmp_path):
     checkpoint = tmp_path / "my HuBERT" / "hubert.pt"  # users have such folders
     checkpoint.parent.mkdir()
     shutil.copy(stock_checkpoint()[1], checkpoint)
-    few = "optimization.max_update=2,dataset.num_workers=0"
+    few = "optimization.max_update=2"
     done = shell(
         *experiment("sisters", toy, "ablations=flesa,gemo_clap", f"checkpoint={checkpoint}"),
         f"flesa_pretraining=[{few},lr_scheduler.warmup_updates=1]", f"flesa_fine_tuning=[{few}]",
@@ -481,6 +485,7 @@ def test_a_killed_experiment_ends_with_the_same_table(toy, tmp_path):
         ("ablations=gmp", "ablations=gmp: ablations.yaml has table3, table4, open, sisters, gmp_atl, "),
         ("checkpoint=none.pt", "checkpoint=none.pt does not exist"),
         ("size=large", "size=large: expected base or nano"),
+        ("device=cuda:1", "device=cuda:1: expected cpu or cuda; of several GPUs, choose by CUDA_VISIBLE_DEVICES"),
         ("layers=-1", "layers=-1: no setting of this workflow; layer?"),
     ],
 )
