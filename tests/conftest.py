@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # results are compared to the bit, and processes are as many as cores
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "examples" / "iemocap"

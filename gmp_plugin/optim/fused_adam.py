@@ -40,6 +40,15 @@ class FusedAdam(FairseqOptimizer):
         for p in self.params:
             torch.autograd.graph.increment_version(p)
 
+    def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
+        """By torch, all tensors at once: fairseq's loops over them without apex, and where there is a GPU it puts the
+        norm there, even in a training on the CPU, which then ends. 0 does not clip."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
+        norm = norm if aggregate_norm_fn is None else aggregate_norm_fn(norm)
+        if max_norm > 0:
+            torch.nn.utils.clip_grads_with_norm_(self.params, max_norm, norm)
+        return norm
+
     @property
     def optimizer_config(self) -> dict:
         betas = self.cfg.adam_betas

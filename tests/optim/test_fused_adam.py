@@ -1,5 +1,6 @@
 import pytest
 import torch
+from fairseq import utils
 from fairseq.optim.adam import FairseqAdam
 from omegaconf import OmegaConf
 
@@ -45,3 +46,20 @@ def test_half_precision_trains_a_flat_copy():
                 p.grad = torch.sin(p.detach() * (step + 1))
             optimizer.step()
     torch.testing.assert_close(flat[0], torch.cat([p.flatten() for p in params]))
+
+
+@pytest.mark.parametrize("max_norm", [0.0, 0.5, 1e6])
+def test_gradients_are_clipped_as_by_fairseq_and_where_they_are(max_norm, monkeypatch):
+    """fairseq takes the norm to a GPU that it sees, be the training on the CPU or not."""
+    torch.manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(7, 5)) for _ in range(3)]
+    for p in params[:2]:  # the third has none, as what is frozen
+        p.grad = torch.randn(7, 5)
+    before = [p.grad.clone() for p in params[:2]]
+    expected = utils.clip_grad_norm_(params, max_norm)
+    clipped = [p.grad for p in params[:2]]
+    for p, grad in zip(params, before, strict=False):
+        p.grad = grad
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    norm = FusedAdam(FusedAdamConfig(lr=[0.1]), params).clip_grad_norm(max_norm)
+    torch.testing.assert_close([norm, *(p.grad for p in params[:2])], [expected, *clipped])
