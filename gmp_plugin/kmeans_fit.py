@@ -8,6 +8,7 @@ children that are not near its centroid.
 """
 
 import math
+import warnings
 from contextlib import contextmanager
 
 import torch
@@ -24,6 +25,23 @@ NEAR_ROUNDS = 6  # of Lloyd's algorithm among near centroids
 TOLERANCE = 1e-4  # relative fall of the inertia below which Lloyd's algorithm ends
 
 
+@contextmanager
+def deterministic():
+    """For sums that a GPU forms in the order in which its threads come: the same seed would give other centroids.
+
+    Only warns of the rest, quietly: products, whose order differs between streams, of which there is one here.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@deterministic()
 def fit_nested(x: Tensor, scales: list[int], seed: int) -> dict[int, Tensor]:
     """Centroids `(K, D)` of every scale, rising, for frames `(N, D)` float32."""
     generator = torch.Generator(x.device).manual_seed(seed)

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmp_plugin import kmeans
 from gmp_plugin.errors import UserError
@@ -53,6 +54,28 @@ def test_inertia_is_no_worse_than_scikit_learns_with_the_incumbents_settings(x):
 def test_same_seed_same_centroids(x):
     first, second = make(x), make(x)
     assert all(torch.equal(first.centroids[k], second.centroids[k]) for k in first.scales)
+
+
+class SumsThatFollowThreads(TorchDispatchMode):
+    """Which of them were computed, and whether torch was asked for one order: GPUs have none by themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name
+        if any(part in name for part in ("index_add", "cumsum", "scatter", "index_put")):
+            self.seen.add((name, torch.are_deterministic_algorithms_enabled()))
+        return func(*args, **(kwargs or {}))
+
+
+def test_same_seed_same_centroids_on_a_gpu(x):
+    with SumsThatFollowThreads() as sums:
+        make(x, scales=(4, 256))
+    assert {name for name, _ in sums.seen} >= {"aten::index_add_", "aten::cumsum"}
+    assert all(ordered for _, ordered in sums.seen)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize("backend", ["sklearn", "faiss"])
