@@ -11,8 +11,8 @@ from .encoder import gelu, layer_norm
 from .products import packed, product
 
 # As `F.layer_norm` in fairseq's datasets. transformers' feature extractor adds 1e-7 instead, which
-# shows on quiet recordings only; the weights were pretrained with this one, and the same weights
-# give the same features here whatever file they came in.
+# shows on quiet recordings only; the weights were pretrained with this one, and the same weights with
+# the same setting of normalisation give the same features here whatever file they came in.
 NORMALIZE_EPS = 1e-5
 
 # Frames that the row of a batch is rounded up to (1.28 s). oneDNN builds its kernels anew for every
@@ -42,7 +42,7 @@ def convolve(extractor: nn.Module, source: Tensor, n_samples: Tensor) -> Tensor:
 
     M is the sum of the clips' frames, clip after clip. Clips of different lengths lie in one row,
     one after the other, so that padding is not computed; on a CPU without gradients each goes alone, in
-    pieces. The audio itself is never rounded to bf16 before the group norm.
+    pieces. The audio itself is never rounded to bf16.
     """
     if source.device.type == "cpu" and not torch.is_grad_enabled():
         clips = zip(source.float(), n_samples.tolist(), strict=True)
@@ -57,13 +57,30 @@ def convolve(extractor: nn.Module, source: Tensor, n_samples: Tensor) -> Tensor:
     if len(set(lengths)) > 1:
         x, index = _one_row(x, lengths, kernels_strides)
     for conv, dropout, *norm, _ in blocks:
-        x = dropout(F.conv1d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride))
+        if conv.in_channels == 1:
+            x = _conv_of_audio(conv, x)
+        else:
+            x = F.conv1d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride)
+        x = dropout(x)
         if norm:  # layer norm over channels, between two transpositions
             x = layer_norm(norm[0][1], x.transpose(1, 2)).transpose(1, 2)
         x = gelu(x)
     if index is not None:
         return x[0].t().index_select(0, index)
     return x[:, :, : frames.n_frames(lengths[0], kernels_strides)].transpose(1, 2).flatten(0, 1)
+
+
+def _conv_of_audio(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """In float32, and then in the dtype of the model or of autocast."""
+    device = x.device.type
+    with torch.autocast(device, enabled=False):
+        y = F.conv1d(x, conv.weight.float(), None if conv.bias is None else conv.bias.float(), conv.stride)
+    return y.to(_dtype(conv, device))
+
+
+def _dtype(conv: nn.Conv1d, device: str) -> torch.dtype:
+    """Of what `conv` gives: the model's, or that of autocast."""
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else conv.weight.dtype
 
 
 def _one_row(x: Tensor, lengths: list[int], kernels_strides) -> tuple[Tensor, Tensor]:
@@ -99,7 +116,7 @@ def _convolve_clip(extractor: nn.Module, clip: Tensor) -> Tensor:
         weight, shift = conv.weight[:, 0].float(), None if conv.bias is None else conv.bias.float()
         norms = [_layer_norm_of(blocks[0])]
     norms += [_layer_norm_of(block) for block in blocks[1:]]
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else conv.weight.dtype
+    dtype = _dtype(conv, "cpu")
     weights = [packed(block[0].weight.permute(0, 2, 1).flatten(1)) for block in blocks[1:]]  # (C, k * C)
     total, pieces = frames.n_frames(len(clip), kernels_strides), []
     longest = max(1, PIECE_NUMBERS * stride // (conv.out_channels * frames.HOP))
@@ -144,7 +161,7 @@ def conv_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_sampl
     with torch.autocast(device, enabled=False):
         windows = source.unfold(1, *_kernel_stride(conv)).float()
         x = torch.baddbmm(shift.float()[:, :, None], weight.float(), windows.transpose(1, 2))
-    return x.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else conv.weight.dtype)
+    return x.to(_dtype(conv, device))
 
 
 def fold_group_norm(conv: nn.Conv1d, norm: nn.GroupNorm, source: Tensor, n_samples: Tensor) -> tuple[Tensor, Tensor]:

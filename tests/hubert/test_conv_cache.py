@@ -11,6 +11,7 @@ from gmp_plugin.frames import n_frames
 from gmp_plugin.hubert import backbone as backbone_module
 from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
 from gmp_plugin.hubert.conv_cache import ConvCache
+from gmp_plugin.hubert.convolution import convolve
 
 LENGTHS = (4000, 400, 9000, 7333, 5120)
 
@@ -64,6 +65,25 @@ def test_frozen_features_are_those_of_the_batch_that_trains(clips):
     frozen, thawed = model(), HubertBackbone(hubert_config(TINY))
     thawed.load_state_dict(frozen.state_dict())
     torch.testing.assert_close(features(frozen, clips), features(thawed, clips).detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("extractor_mode", ["default", "layer_norm"])
+def test_audio_is_not_rounded_in_half_precision(clips, extractor_mode):
+    """Nor where a GPU's way is taken, which is that of training. Rounded, little would be left of these clips."""
+    half = model(extractor_mode=extractor_mode)
+    first = half.feature_extractor.conv_layers[0][0].weight.data
+    first -= first.mean(-1, keepdim=True)  # an offset is nothing to it
+    half = half.bfloat16().requires_grad_(True).feature_extractor
+    exact = model(extractor_mode=extractor_mode).feature_extractor
+    exact.load_state_dict({name: x.float() for name, x in half.state_dict().items()})
+    source = pad_sequence([1 + 0.01 * clip for clip in clips], batch_first=True)
+    n_samples = torch.tensor(LENGTHS)
+    with torch.no_grad():
+        expected, alone = (convolve(extractor, source, n_samples) for extractor in (exact, half))
+    error, alones = (
+        (x.float() - expected).norm() / expected.norm() for x in (convolve(half, source, n_samples), alone)
+    )
+    assert error < 1.5 * alones < 0.1, (error, alones)
 
 
 def test_the_rest_of_the_model_trains(clips):
