@@ -48,7 +48,8 @@ def check_gpus(on_cpu: bool, n_gpus: int, environ: Mapping[str, str]) -> None:
     if listed.returncode == 0 and listed.stdout.strip():
         raise UserError(
             f"torch {torch.__version__} cannot use the GPU of this machine ({listed.stdout.splitlines()[0].strip()}): "
-            "install one that suits its driver, or give common.cpu=true to train on the CPU"
+            "its driver is too old for it. Install another build (pytorch.org/get-started), or train on the CPU: "
+            "common.cpu=true, in the workflow device=cpu"
         )
 
 
@@ -73,6 +74,9 @@ def check_settings(config, n_gpus: int, environ: Mapping[str, str]) -> None:
         raise UserError(
             "common.amp=true: fairseq's AMP divides the gradients by the loss scale twice; give common.bf16=true"
         )
+    for name in ("memory_efficient_bf16", "memory_efficient_fp16"):
+        if of(f"common.{name}", False):
+            raise UserError(f"common.{name}=true: fused_adam keeps float32 weights; give common.bf16=true in its place")
     backend = of("distributed_training.ddp_backend", "legacy_ddp")
     several = of("distributed_training.distributed_world_size", 1) > 1
     if several and of("task._name") == "multiscale_label_pretraining" and backend not in ("legacy_ddp", "no_c10d"):

@@ -2,9 +2,12 @@
 
 import os
 import subprocess
+from pathlib import Path
 
+import fairseq
 import pytest
 from conftest import CONFIGS, REPO
+from fairseq.models.hubert.hubert import HubertConfig
 from omegaconf import OmegaConf
 from training import command
 
@@ -51,12 +54,23 @@ WORLD = "distributed_training.distributed_world_size"
         (["dataset.batch_size=null", "dataset.max_tokens=-5"], "max_tokens=-5: expected a positive number"),
         (["common.suppress_crashes=true"], "as if it had trained"),
         (["common.amp=true"], "divides the gradients by the loss scale twice; give common.bf16=true"),
+        (["common.bf16=true", "common.memory_efficient_bf16=true"], "memory_efficient_bf16=true: fused_adam keeps"),
         (["checkpoint.write_checkpoints_asynchronously=true"], "before it trains"),
     ],
 )
 def test_settings_that_train_nothing(changes, message):
     with pytest.raises(UserError, match=message):
         check_settings(settings(*changes), 0, {})
+
+
+@pytest.mark.parametrize("path", [*STAGES, *OTHERS[:3]], ids=lambda path: f"{path.parent.name}-{path.stem[:6]}")
+def test_regularisation_is_that_of_fairseqs_hubert(path):
+    """Hugging Face's copy of the same weights has other settings."""
+    released = Path(fairseq.__file__).parent / "examples/hubert/config/pretrain/hubert_base_librispeech.yaml"
+    released = OmegaConf.merge(OmegaConf.structured(HubertConfig), OmegaConf.load(released).model)
+    ours = OmegaConf.load(path).model.hubert
+    assert {"encoder_layerdrop", "activation_dropout"} <= ours.keys()
+    assert all(released[name] == value for name, value in ours.items())
 
 
 def test_stage_2_over_several_gpus_needs_its_backend():

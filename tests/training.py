@@ -25,7 +25,7 @@ def command(stage, data, save_dir, updates, *more, hubert=None):
     return [
         "fairseq-hydra-train", "--config-dir", folder, "--config-name", name,
         f"task.data={data}", f"checkpoint.save_dir={save_dir}", "+model.hubert={}",
-        *(f"+model.hubert.{k}={v!r}" for k, v in architecture.items()), *labels,
+        *(f"++model.hubert.{k}={v!r}" for k, v in architecture.items()), *labels,
         "+task.max_sample_size=6000" if stage != "stage2" else "task.max_sample_size=6000",
         "model.freeze_feature_extractor=false", "dataset.batch_size=3", "dataset.num_workers=0",
         f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1", "optimization.lr=[1e-3]",

@@ -19,6 +19,7 @@ class GEmoClapConfig(UtteranceTaskConfig):
 class GEmoClapTask(UtteranceTask):
     stage = "gemo_clap"
     kinds = ("emotion", "gender")
+    batch_remedy = ""  # the recordings of a batch are compared: of a smaller one the loss is another
 
     def prompt_texts(self) -> list[str]:
         """The prompts of the emotions, in the order of their numbers."""

@@ -63,6 +63,10 @@ class SpeechTask(FairseqTask):
     """
 
     stage: str  # registered name
+    batch_remedy = (  # where memory is not enough
+        "a smaller dataset.batch_size and as many times more in optimization.update_freq, as dataset.batch_size=4 "
+        "optimization.update_freq=[16]; or "
+    )
 
     def __init__(self, cfg):
         super().__init__(cfg)
@@ -173,7 +177,7 @@ class SpeechTask(FairseqTask):
             if "out of memory" not in str(error):
                 raise
             # fairseq would leave the batch out and go on: training without the longest recordings, and say nothing.
-            raise SystemExit(f"error: {out_of_memory(sample)}") from None
+            raise SystemExit(f"error: {out_of_memory(sample, self.batch_remedy)}") from None
 
     def valid_step(self, sample, *args, **kwargs):
         self.check_read(sample)
@@ -220,11 +224,10 @@ def check_longest(dataset: SpeechDataset, limit: int, name: str) -> None:
         )
 
 
-def out_of_memory(sample: dict) -> str:
+def out_of_memory(sample: dict, batch_remedy: str) -> str:
     n, longest = len(sample["id"]), sample["net_input"]["source"].size(1) / frames.SAMPLE_RATE
     return (
-        f"out of memory with {n} recordings of up to {longest:.1f} s at once; give a smaller dataset.batch_size and as "
-        "many times more in optimization.update_freq, as dataset.batch_size=16 optimization.update_freq=[4]; or "
+        f"out of memory with {n} recordings of up to {longest:.1f} s at once; give {batch_remedy}"
         "+model.hubert.checkpoint_activations=true, or common.bf16=true, or task.max_sample_size=160000, 10 s"
     )
 

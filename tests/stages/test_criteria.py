@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 import gmp_plugin.tasks  # noqa: F401
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.optim.fused_adam import FusedAdam
+from gmp_plugin.tasks.gemo_clap import GEmoClapTask
 
 ADAM = SimpleNamespace(adam_betas=(0.9, 0.98), adam_eps=1e-8, weight_decay=0.0, lr=[1e-3])
 
@@ -300,6 +301,9 @@ def test_out_of_memory_ends_the_training(fold, monkeypatch):
     monkeypatch.setattr(model, "forward", forward)
     message = r"out of memory with 8 recordings of up to 0\.\d s at once; give a smaller dataset.batch_size"
     with pytest.raises(SystemExit, match=message):
+        task.train_step(sample, model, criterion, FusedAdam(ADAM, model.parameters()), 1)
+    task.batch_remedy = GEmoClapTask.batch_remedy  # whose loss is another with smaller batches
+    with pytest.raises(SystemExit, match=r"s at once; give \+model.hubert.checkpoint_activations=true"):
         task.train_step(sample, model, criterion, FusedAdam(ADAM, model.parameters()), 1)
     monkeypatch.setattr(model, "forward", lambda *args, **kwargs: 1 // 0)
     with pytest.raises(ZeroDivisionError):
