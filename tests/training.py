@@ -27,7 +27,7 @@ def command(stage, data, save_dir, updates, *more, hubert=None):
         f"task.data={data}", f"checkpoint.save_dir={save_dir}", "+model.hubert={}",
         *(f"++model.hubert.{k}={v!r}" for k, v in architecture.items()), *labels,
         "+task.max_sample_size=6000" if stage != "stage2" else "task.max_sample_size=6000",
-        "model.freeze_feature_extractor=false", "dataset.batch_size=3", "dataset.num_workers=0",
+        "model.freeze_feature_extractor=false", "dataset.batch_size=3", "optimization.update_freq=[1]",
         f"optimization.max_update={updates}", "lr_scheduler.warmup_updates=1", "optimization.lr=[1e-3]",
         "checkpoint.save_interval_updates=2", "checkpoint.keep_interval_updates=2", "common.log_interval=1", *more,
     ]  # fmt: skip
