@@ -111,6 +111,12 @@ def _check_processes(of, n_gpus: int, environ: Mapping[str, str]) -> None:
             "GPU here; for processes on the CPU: torchrun --standalone --nproc_per_node N --no-python "
             "fairseq-hydra-train ... +parallel=cpu"
         )
+    by_others = "MASTER_ADDR" in environ or of("distributed_training.distributed_port", -1) > 0  # torchrun, Slurm
+    if 0 < n_gpus < world and starts_processes and method is None and not by_others:
+        raise UserError(
+            f"distributed_training.distributed_world_size={world}: fairseq starts a process per GPU, and this one "
+            f"sees {n_gpus}; give at most as many. A job of the workflow has one; GPUS={world} runs so many at once"
+        )
 
 
 def _check_length(of) -> None:

@@ -83,6 +83,12 @@ def test_stage_2_over_several_gpus_needs_its_backend():
         check_settings(config, 2, {})
 
 
+def test_more_processes_than_gpus():
+    """As of a stage in the workflow, whose jobs have one GPU each; fairseq ends with an assertion."""
+    with pytest.raises(UserError, match="this one sees 1; give at most as many.*GPUS=2 runs so many at once"):
+        check_settings(settings(f"{WORLD}=2"), 1, {})
+
+
 def test_torchrun_whose_processes_would_not_know_each_other():
     with pytest.raises(UserError, match="torchrun started 2 processes, and each of them would train alone"):
         check_settings(settings(), 0, TORCHRUN)
@@ -95,6 +101,8 @@ def test_torchrun_whose_processes_would_not_know_each_other():
     [
         ([f"{WORLD}=8"], 8, {}),
         ([f"{WORLD}=2"], 2, TORCHRUN),
+        ([f"{WORLD}=16"], 8, {"MASTER_ADDR": "first"}),  # torchrun on two machines
+        ([f"{WORLD}=16", "distributed_training.distributed_port=29500"], 8, {}),  # Slurm
         ([f"{WORLD}=2", "distributed_training.distributed_no_spawn=true"], 0, TORCHRUN),  # +parallel=cpu
         (["optimization.max_update=0", "optimization.max_epoch=3"], 0, {}),
         (["dataset.batch_size=null", "dataset.max_tokens=500000"], 0, {}),
