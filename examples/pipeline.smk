@@ -63,7 +63,8 @@ DEVICE = ["--device", config["device"]] if config["device"] else []
 GPU = int(config["device"] == "cuda" or (config["device"] is None and shutil.which("nvidia-smi") is not None))
 # What differs from call to call reaches the jobs by the environment: a rule whose text has changed is run again.
 os.environ["GMP_DEVICE"] = config["device"] or ""
-os.environ["GMP_GPUS"] = " ".join(visible_gpus()) if GPU and len(visible_gpus()) > 1 else ""
+GPUS = visible_gpus() if GPU else []
+os.environ["GMP_GPUS"] = " ".join(GPUS) if len(GPUS) > 1 else ""
 # Where there is no GPU, fairseq would train on the CPU.
 HAS_GPU = (
     "[ \"$GMP_DEVICE\" != cuda ] || python -c 'import torch; exit(not torch.cuda.is_available())' || "

@@ -275,7 +275,7 @@ def test_a_table_that_was_edited_makes_new_folds(toy, tmp_path):
     assert "checkpoint manifest" in plan()
 
 
-def test_jobs_of_a_machine_with_several_gpus_have_one_each(tmp_path, monkeypatch):
+def test_jobs_of_a_machine_with_several_gpus_have_one_each(toy, tmp_path, monkeypatch):
     """Two GPUs by a stand-in for nvidia-smi, five jobs, two at a time."""
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
@@ -305,6 +305,12 @@ rule job:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
         done = shell("snakemake", "-s", tmp_path / "Snakefile", "--directory", tmp_path, "--cores", 1)
         assert "Nothing to be done" in done.stdout + done.stderr
+
+    for at_once in [], ["--resources", "gpu=2"]:
+        shell(
+            "snakemake", "-s", "examples/iemocap/Snakefile", "-n", "--cores", 8, *at_once, "--directory", tmp_path,
+            "--config", "name=dry", f"root={toy}/corpus",
+        )  # fmt: skip
 
 
 def experiment(name, toy, *settings, repo=REPO):
