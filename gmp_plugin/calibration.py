@@ -123,7 +123,9 @@ class Calibration:
         try:
             found = cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is no calibration ({error}); make it again with gmp-ser calibrate") from None
+            raise UserError(
+                f"{path} is no calibration ({error}); remove it, and make it again with gmp-ser calibrate"
+            ) from None
         if not RANGE[0] <= found.temperature <= RANGE[1]:
             raise UserError(f"{path}: temperature {found.temperature}; expected {RANGE[0]} to {RANGE[1]}")
         return found

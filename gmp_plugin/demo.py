@@ -64,6 +64,8 @@ def temporary_folder() -> Iterator[Path]:
             "GRADIO_EXAMPLES_CACHE": str(Path(folder) / "examples_cache"),
             "GRADIO_ANALYTICS_ENABLED": "False",
         }
+        for name in ("no_proxy", "NO_PROXY"):  # gradio asks whether its page is there, which no proxy knows
+            told[name] = ",".join(filter(None, [os.environ.get(name), HOST, "localhost"]))
         before = {name: os.environ.get(name) for name in told}
         os.environ.update(told)
         try:
@@ -176,6 +178,7 @@ def serve(
     """
     with temporary_folder() as folder:
         need("gradio", "demo", "for the page")
+        import httpx
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -194,7 +197,8 @@ def serve(
                     ]
                 },
             )  # fmt: skip
-        except OSError as error:
+        # httpx: gradio asks its own page; ValueError and OverflowError: no answer, and a port that is none.
+        except (OSError, httpx.HTTPError, ValueError, OverflowError) as error:
             raise UserError(f"the page cannot be served: {error}; give another --port") from None
         try:
             yield address

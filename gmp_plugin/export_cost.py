@@ -6,20 +6,22 @@ import numpy as np
 
 from . import metrics
 from .calibration import expected_calibration_error, softmax
+from .devices import default_device
 from .labelled import LabelledSet, answer, map_classes
 from .recognizer import Recognizer
 
 
-def cost_table(models: dict[str, str], labelled: LabelledSet, device: str = "cpu") -> list[str]:
+def cost_table(models: dict[str, str], labelled: LabelledSet, device: str | None = None) -> list[str]:
     """Lines of a Markdown table: size, UAR, WAR, calibration error, and how far each is from the first.
 
     Args:
         models: title -> path, the first being what the others are compared with.
         labelled: recordings with emotions, new to the model; those of other classes are left out.
+        device: of all; the best there is for each when left out.
     """
     rows, first = [], None
     for title, path in models.items():
-        recognizer = Recognizer.load(path, device)
+        recognizer = Recognizer.load(path, device or default_device(path))
         classes = map_classes(labelled.emotions, recognizer.names, {})
         found = answer(recognizer, labelled, np.flatnonzero(classes.numbers >= 0))
         truth = classes.numbers[found.indices]

@@ -1,21 +1,24 @@
 """What a user names on the command line, as a list of recordings: files, folders, manifests, standard input."""
 
-import os
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from .errors import UserError
+from .files import shortened, walk
 from .manifest import Manifest, UtteranceTable
 
 # What libsndfile reads and people keep speech in. A file that is named itself is tried whatever its suffix.
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64",
             ".rf64", ".sph", ".nist"}  # fmt: skip
 STDIN = "-"
+LONGEST_STEM = 200  # bytes; endings come after it
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,11 @@ def find_inputs(names: list[str]) -> tuple[list[Input], int]:
 
 def _folder(folder: Path) -> tuple[list[Path], int]:
     audio, others = [], 0
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in sorted(files):
-            if file.startswith("."):  # macOS's ._* files end like audio
-                continue
-            if Path(file).suffix.lower() in SUFFIXES:
-                audio.append(Path(root) / file)
-            else:
-                others += 1
+    for file in walk(folder):
+        if file.suffix.lower() in SUFFIXES:
+            audio.append(file)
+        else:
+            others += 1
     return audio, others
 
 
@@ -103,9 +102,11 @@ def file_stems(inputs: list[Input]) -> list[str]:
     """A name of its own for each recording's files: the stem, with its folders or a number where two are the same."""
     stems: list[str] = []
     taken: set[str] = set()
+    numbers = defaultdict(lambda: count(2))
     for item in inputs:
         stem = item.path.stem if item.name != STDIN else "standard_input"
-        candidates = [stem, item.path.name, "_".join(item.path.parts[-2:]), *(f"{stem}_{k}" for k in range(2, 10**6))]
+        names = [shortened(name, LONGEST_STEM) for name in (stem, item.path.name, "_".join(item.path.parts[-2:]))]
+        candidates = chain(names, (f"{names[0]}_{k}" for k in numbers[names[0].lower()]))
         chosen = next(c for c in candidates if c.lower() not in taken)
         taken.add(chosen.lower())
         stems.append(chosen)

@@ -1,7 +1,5 @@
 """Recordings whose emotions are known, of any corpus, in the classes of a model."""
 
-import csv
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from . import provenance
+from .csv_rows import read_rows
 from .errors import UserError
 from .inputs import is_table
 from .manifest import Manifest, UtteranceTable
@@ -127,7 +126,7 @@ def map_classes(emotions: list[str], names: list[str], table: dict[str, str], wh
     if not used:
         raise UserError(
             f"no recording has a class of the model ({', '.join(names)}): the corpus has "
-            f"{', '.join(sorted(set(emotions)))}; give a table of two columns with --classes"
+            f"{', '.join(sorted(set(emotions)))}; gmp-ser evaluate takes a table of theirs and the model's, --classes"
         )
     return ClassMap(np.array(numbers), used, dict(left_out), dict(unmapped))
 
@@ -160,26 +159,15 @@ def answer(recognizer: Recognizer, labelled: LabelledSet, indices) -> Answers:
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[str], list[str] | None]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    if not {"path", "emotion"} <= set(rows.fieldnames or ()):
-        raise UserError(f"{path}, line 1: expected the columns path,emotion[,speaker], found {rows.fieldnames}")
     paths, emotions, speakers, lines = [], [], [], {}
-    for row in rows:
+    for line, row in read_rows(path, ("path", "emotion"), "path,emotion[,speaker]"):
         if not row["path"] or not row["emotion"]:
-            raise UserError(f"{path}, line {rows.line_num}: expected a path and an emotion")
-        paths.append(row["path"].strip())
-        if (first := lines.setdefault(paths[-1], rows.line_num)) != rows.line_num:
-            raise UserError(
-                f"{path}, line {rows.line_num}: {paths[-1]} stands in line {first} already; keep one of them"
-            )
-        emotions.append(row["emotion"].strip())
-        speakers.append((row.get("speaker") or "").strip())
-    if not paths:
-        raise UserError(f"{path}: no line after the header")
+            raise UserError(f"{path}, line {line}: expected a path and an emotion")
+        paths.append(row["path"])
+        if (first := lines.setdefault(paths[-1], line)) != line:
+            raise UserError(f"{path}, line {line}: {paths[-1]} stands in line {first} already; keep one of them")
+        emotions.append(row["emotion"])
+        speakers.append(row.get("speaker", ""))
     return paths, emotions, speakers if all(speakers) else None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import frames
 from .calibration import BINS, expected_calibration_error, softmax
-from .fold_results import RATES, held_out_logits
+from .fold_results import RATES, cross_calibrate, held_out_logits
 from .provenance import published
 from .recognizer_model import PROMPTS, TrainedModel, pooled_dim
 
@@ -182,19 +182,31 @@ def calibration_error(trained: TrainedModel, results: Iterable[dict]) -> list[st
     """How far the probabilities of tested recordings are off, in a sentence; none where their logits are not kept."""
     if trained.temperature is None or not all("utterances" in result for result in results):
         return []
-    logits, labels = held_out_logits(results, trained.names["emotion"])
+    names, by_fold = trained.names["emotion"], by_folds(results)
+    logits, labels = held_out_logits(results, names)
     with_it, without = (expected_calibration_error(softmax(logits, t), labels) for t in (trained.temperature, 1.0))
+    text = f"The expected calibration error of these answers ({BINS} bins) is "
+    if len(by_fold) > 1:
+        crossed = cross_calibrate(by_fold, names)
+        apart = expected_calibration_error(crossed.probabilities, crossed.labels)
+        text += f"{100 * apart:.1f} % where each fold has the temperature that suits the others, "
     return [
-        f"The expected calibration error of these answers ({BINS} bins) is {100 * with_it:.1f} % with the temperature "
-        f"of {trained.temperature:.2f} that is used here, {100 * without:.1f} % without."
+        f"{text}{100 * without:.1f} % without any temperature; with the temperature of {trained.temperature:.2f} that "
+        f"is used here, {100 * with_it:.1f} %, which is too good if it was fitted on them."
     ]
+
+
+def by_folds(results: Iterable[dict]) -> dict[str, list[dict]]:
+    """Results by the name of their fold."""
+    found: dict[str, list[dict]] = {}
+    for result in results:
+        found.setdefault(str(result.get("fold") or "–"), []).append(result)
+    return found
 
 
 def results_table(results: Iterable[dict]) -> str:
     """UAR, WAR and macro-F1 of test parts by fold (mean of its seeds), with mean and standard deviation over folds."""
-    by_fold: dict[str, list[dict]] = {}
-    for result in results:
-        by_fold.setdefault(str(result.get("fold") or "–"), []).append(result)
+    by_fold = by_folds(results)
     rows = [
         "| fold | recordings | seeds | UAR | WAR | macro-F1 |", "|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip

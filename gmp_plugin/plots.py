@@ -15,6 +15,11 @@ def new_figure(height: float):
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
+def plain(text: str) -> str:
+    """Somebody's words for matplotlib, which takes no names that are not UTF-8, and a formula from between two `$`."""
+    return text.encode(errors="replace").decode().replace("$", r"\$")
+
+
 def colours(n: int) -> list:
     """Colours for n things."""
     if n <= len(OKABE_ITO):
@@ -38,6 +43,6 @@ def confusion_figure(counts, names: list[str]):
             color = "white" if shares[i, j] > 0.55 else "black"
             axes.text(j, i, f"{shares[i, j]:.0%}\n{counts[i, j]}", ha="center", va="center", color=color)
     axes.set(xticks=range(len(names)), yticks=range(len(names)), xlabel="recognised", ylabel="spoken")
-    axes.set_xticklabels(names, rotation=30, ha="right")
-    axes.set_yticklabels(names)
+    axes.set_xticklabels(map(plain, names), rotation=30, ha="right")
+    axes.set_yticklabels(map(plain, names))
     return figure

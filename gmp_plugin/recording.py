@@ -27,6 +27,7 @@ class Meter:
     """What is remarkable about audio that passes in blocks `(n, channels)`."""
 
     peak: float = 0.0
+    mixed_peak: float = 0.0  # of the mean over the channels
     n_values: int = 0
     n_flat: int = 0  # values in runs of three or more equal ones near full scale
     _last: np.ndarray | None = field(default=None, repr=False)
@@ -35,6 +36,7 @@ class Meter:
         if not len(block):
             return
         self.peak = max(self.peak, float(np.abs(block).max()))
+        self.mixed_peak = max(self.mixed_peak, float(np.abs(block.mean(axis=1)).max()))
         self.n_values += block.size
         if self.peak < 0.99 and self._last is None:
             return  # no run has begun
@@ -47,11 +49,13 @@ class Meter:
     def warnings(self, seconds: float) -> tuple[str, ...]:
         """What a reader of the answer should know."""
         found = []
-        level = 20 * np.log10(max(self.peak, 1e-9))
+        level, mixed = (20 * np.log10(max(peak, 1e-9)) for peak in (self.peak, self.mixed_peak))
         if self.peak == 0:
             found.append("silence: every sample is zero")
         elif level < SILENCE_DBFS:
             found.append(f"nearly silent: the peak is {level:.0f} dBFS")
+        elif mixed < SILENCE_DBFS:
+            found.append("nearly silent when mixed: the channels cancel each other, give one of them")
         if self.n_flat > CLIPPED_SHARE * self.n_values:
             found.append(f"clipped: {self.n_flat / self.n_values:.1%} of the samples lie in flat tops at full scale")
         if seconds < SHORT_SECONDS:
@@ -168,7 +172,7 @@ def _check_file(path: Path, name: str) -> None:
 
 def _open(path: Path, name: str) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(os.fsencode(path))  # bytes: names need not be UTF-8
     # TypeError: soundfile wants more arguments for files that end in .raw.
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         reason = getattr(error, "error_string", error)

@@ -4,7 +4,7 @@ from itertools import cycle
 
 import numpy as np
 
-from .plots import WIDTH, colours, new_figure
+from .plots import WIDTH, colours, new_figure, plain
 from .timeline import Timeline
 
 STYLES = ("-", "--", "-.", ":")
@@ -33,7 +33,7 @@ def timeline_figure(timeline: Timeline, title: str = ""):
     times = np.concatenate([[0.0], middles, [timeline.seconds]])
     for c, (name, (colour, style)) in enumerate(looks.items()):
         p = 100 * timeline.probabilities[[0, *range(len(middles)), -1], c]
-        curves.plot(times, p, style, color=colour, lw=2 if len(times) < 100 else 1.3, label=name)
+        curves.plot(times, p, style, color=colour, lw=2 if len(times) < 100 else 1.3, label=plain(name))
     curves.set(ylabel="probability (%)", ylim=(-2, 102))
     curves.grid(axis="y", color="0.9")
     figure.legend(
@@ -49,7 +49,7 @@ def timeline_figure(timeline: Timeline, title: str = ""):
     if timeline is not fine:
         decision.set(xlabel=f"{decision.get_xlabel()}; means over {timeline.edges[1]:.3g} s are drawn")
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=12)
     return figure
 
 
@@ -79,8 +79,8 @@ def draw_decision(axes, timeline: Timeline, looks: dict) -> None:
         text = next((t for t in texts if LABEL_INCHES * max(map(len, t.split("\n"))) < room), None)
         if text:
             axes.text(
-                (segment.start_s + segment.end_s) / 2, 4, text, ha="center", va="bottom", fontsize=9, linespacing=1.1,
-                bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},
+                (segment.start_s + segment.end_s) / 2, 4, plain(text), ha="center", va="bottom", fontsize=9,
+                linespacing=1.1, bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},
             )  # fmt: skip
     axes.set(ylabel="decision (%)", ylim=(0, 100))
 

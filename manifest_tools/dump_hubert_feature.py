@@ -47,7 +47,7 @@ def main(argv=None) -> None:
     if nshard > len(manifest):
         raise UserError(f"--nshard {nshard}: {args.manifest} has only {len(manifest)} utterances; give fewer")
     stem = Path(args.out) / f"{Path(args.manifest).stem}_{rank}_{nshard}"
-    features_path, lengths_path = stem.with_suffix(".npy"), stem.with_suffix(".len")
+    features_path, lengths_path = Path(f"{stem}.npy"), Path(f"{stem}.len")
     refuse_existing(features_path, lengths_path, force=args.force)
     workers = args.workers or default_workers(args.device)
     features = LayerFeatures.load(args.checkpoint, args.layer, local_device(args.device), workers=workers)

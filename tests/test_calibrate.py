@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from serving import STAGE3, save_stage
 
 from gmp_plugin import provenance
+from gmp_plugin.calibration import expected_calibration_error
 from gmp_plugin.cli import main
 from gmp_plugin.evaluation import EmotionClassifier
 from gmp_plugin.export import export_folder
@@ -93,7 +94,15 @@ def test_a_model_of_all_recordings_has_the_temperature_of_the_folds(tmp_path, ca
     assert main([*export, *map(str, paths)]) == 0
     card = (tmp_path / "folder" / "README.md").read_text()
     assert "By cross-validation" in card and "This model is none of those" in card
-    assert f"is {100 * content['ece_after']:.1f} % with the temperature of {found.x:.2f} that is used here" in card
+    assert f"with the temperature of {found.x:.2f} that is used here, {100 * content['ece_after']:.1f} %" in card
+    # The error that is not too good: each fold with the other's temperature, by scipy.
+    p = np.empty((80, 4))
+    for own, other in ((slice(40), slice(40, 80)), (slice(40, 80), slice(40))):
+        z, y = logits[other], labels[other]
+        t = minimize_scalar(lambda t: -log_softmax(z / t, axis=1)[np.arange(40), y].mean(), bounds=(0.05, 100))  # noqa: B023
+        p[own] = softmax(logits[own] / t.x, axis=1)
+    error = 100 * expected_calibration_error(p, labels)
+    assert f"is {error:.1f} % where each fold has the temperature that suits the others, " in card
 
     other = json.loads(paths[0].read_text()) | {"classes": ["sad", "joy", "happy", "angry"]}
     seen = json.loads(paths[0].read_text()) | {"seen": {"stage": 3}}

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def served(tmp_path_factory):
     (folder / "secret.wav").write_text("secret")
     model = save_stage(folder / "model.pt", STAGE1)
     env = {**os.environ, "PYTHONPATH": str(REPO), "HOME": str(folder / "home"), "TMPDIR": str(folder)}
+    env["http_proxy"] = "http://127.0.0.1:9"  # where there is none: its own page is not asked for by one
     (folder / "matplotlib").mkdir()  # keeps a list of fonts wherever it runs
     env["MPLCONFIGDIR"] = str(folder / "matplotlib")
     command = [sys.executable, "-m", "gmp_plugin.cli", "demo", "--model", model, "--port", str(free_port()),
@@ -52,7 +54,7 @@ def served(tmp_path_factory):
     address = process.stdout.readline().split(" ")[0]
     assert address.startswith("http://127.0.0.1:"), address
     yield address, folder
-    process.terminate()
+    process.send_signal(signal.SIGHUP)  # as when its terminal is closed
     assert process.wait(30) == 0
     # Nothing was written but in its own folder, and that is gone.
     left = {path for path in folder.rglob("*") if path.parent.name != "matplotlib"} - before
@@ -229,10 +231,14 @@ def test_examples_are_computed_or_copied(tmp_path):
     assert [path.parent for path in given] == [tmp_path / "b"] and given[0].read_bytes() == computed[0].read_bytes()
 
 
-def test_the_temporary_folder_goes_and_the_environment_is_as_before():
+def test_the_temporary_folder_goes_and_the_environment_is_as_before(monkeypatch):
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("no_proxy", "example.org")
     before = dict(os.environ)
     with temporary_folder() as folder:
         assert os.environ["GRADIO_TEMP_DIR"].startswith(str(folder))
+        assert os.environ["no_proxy"] == "example.org,127.0.0.1,localhost"
+        assert os.environ["NO_PROXY"] == "127.0.0.1,localhost"
     assert not folder.exists() and dict(os.environ) == before
 
 
@@ -241,6 +247,17 @@ def test_the_temporary_folder_goes_and_the_environment_is_as_before():
 )
 def test_the_gate_is_closed_by_default(path):
     assert not SERVED.fullmatch(path)
+
+
+def test_a_port_that_is_none_ends_with_one_message(recognizer):
+    pytest.importorskip("gradio")
+    from gmp_plugin.demo import serve
+
+    with (
+        pytest.raises(UserError, match="the page cannot be served: .*; give another --port"),
+        serve(recognizer, 99_999),
+    ):
+        pass
 
 
 def test_without_gradio_the_message_says_what_to_install(recognizer, monkeypatch):

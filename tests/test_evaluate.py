@@ -112,10 +112,13 @@ def test_tables_of_every_kind_name_recordings(tmp_path, fold):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "expected the columns path,emotion"),
-        ("file,label\na,b\n", "expected the columns path,emotion"),
+        ("", "line 1: column path, emotion is missing; expected path,emotion"),
+        ("file,label\na,b\n", "line 1: column path, emotion is missing"),
         ("path,emotion\n", "no line after the header"),
         ("path,emotion\na.wav,\n", "line 2: expected a path and an emotion"),
+        ("path,emotion\na.wav,x\nb,c.wav,y\n", "line 3: expected 2 values as in the header, found 3; a value with"),
+        ("path,emotion\na.wav,x\nb.wav,y\n" + 'c.wav,"z\nd.wav,z\n', "line 5: unexpected end of data; is a quotation"),
+        ("path,emotion\n" + 'c.wav,"' + "z\n" * 70_000, "line .*: field larger than .* not closed"),
         ("path,emotion\na.wav,x\na.wav,y\n", "line 3: a.wav stands in line 2 already; keep one"),
     ],
 )

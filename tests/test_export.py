@@ -16,8 +16,10 @@ from serving import FLESA, GEMO_CLAP, NAMES, STAGE1, STAGE3, save_stage, voice
 from gmp_plugin import provenance
 from gmp_plugin.calibration import Calibration
 from gmp_plugin.cli import main
+from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError
 from gmp_plugin.export import disagreement, export_folder, export_onnx, quantize
+from gmp_plugin.export_cost import cost_table
 from gmp_plugin.exported import read_folder
 from gmp_plugin.files import sha256
 from gmp_plugin.manifest import Manifest
@@ -264,6 +266,32 @@ def test_the_cost_is_measured(tmp_path, fold, capsys):
     assert [line[0] for line in lines[2:]] == ["| the model itself", "| ONNX", "| ONNX, int8"]
     assert lines[2][2:4] == [f"{result['uar']:.1f}", f"{result['war']:.1f}"] and lines[3][2:4] == lines[2][2:4]
     assert lines[2][5] == "0" and "| ONNX, int8 |" in (tmp_path / "a.md").read_text()
+
+
+def test_on_a_machine_with_a_gpu_onnx_is_measured_on_its_cpu(monkeypatch):
+    """Where the onnxruntime that we install works."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert [default_device(model) for model in (None, "a.pt", "a.onnx", Path("a.int8.onnx"))] == [
+        *["cuda"] * 2,
+        *["cpu"] * 2,
+    ]
+    asked = {}
+    monkeypatch.setattr(Recognizer, "load", lambda path, device: asked.update({path: device}) or 1 / 0)
+    for path in ("a.pt", "a.onnx"):
+        for device in (None, "cpu"):
+            with pytest.raises(ZeroDivisionError):
+                cost_table({"it": path}, None, device)
+            assert asked[path] == (device or {"a.pt": "cuda", "a.onnx": "cpu"}[path])
+
+
+def test_recordings_of_other_classes_are_named_before_anything_is_written(tmp_path, fold, capsys):
+    (fold / "test.emotion").write_text("bored\n" * len((fold / "test.emotion").read_text().split()))
+    checkpoint, out = save_stage(tmp_path / "a.pt"), tmp_path / "a.onnx"
+    args = ["export", "--model", checkpoint, "--to", "onnx", "--out", out, "--measure", fold / "test.tsv"]
+    assert main(list(map(str, args))) == 2
+    err = capsys.readouterr().err
+    assert "no recording has a class of the model" in err and "gmp-ser evaluate takes a table" in err
+    assert not list(tmp_path.glob("a.*nnx"))
 
 
 def test_rates_on_training_data_are_not_published(tmp_path, fold, capsys):

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from gmp_plugin.errors import UserError, run_tool
-from gmp_plugin.files import atomic_text, refuse_existing
+from gmp_plugin.files import atomic_text, refuse_existing, walk
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
@@ -43,3 +43,31 @@ def test_trouble_with_files_is_one_message(tmp_path, capsys):
 
     assert run_tool(main) == 2
     assert capsys.readouterr().err.startswith("error: ") and not list(tmp_path.iterdir())
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    """Renaming a file over /dev/null would take it away from everybody."""
+    os.mkfifo(tmp_path / "pipe")
+    for force in (False, True):
+        for path in (tmp_path / "pipe", os.devnull):
+            with pytest.raises(UserError, match="is a device or a pipe, which no file can take the place of"):
+                refuse_existing(path, force=force)
+
+
+def test_the_longest_names_that_there_are(tmp_path):
+    path = tmp_path / ("語" * 85)  # 255 bytes
+    with atomic_text(path) as stream:
+        stream.write("x")
+    assert path.read_text() == "x" and list(tmp_path.iterdir()) == [path]
+
+
+def test_linked_folders_are_walked_once(tmp_path):
+    for name in ("corpus/a/x.wav", "corpus/.hidden/y.wav", "corpus/._x.wav", "corpus/audio_cache/z.wav", "other/w.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    corpus = tmp_path / "corpus"
+    (corpus / "linked").symlink_to(tmp_path / "other")
+    (corpus / "a" / "loop").symlink_to(corpus)
+    found = [str(path.relative_to(corpus)) for path in walk(corpus)]
+    assert found == ["a/x.wav", "audio_cache/z.wav", "linked/w.wav"]
+    assert [path.name for path in walk(corpus, ("audio_cache",))] == ["x.wav", "w.wav"]

@@ -116,6 +116,29 @@ def test_recordings_of_one_name_get_timelines_of_their_own():
     assert file_stems([item("a.wav"), item("a.flac"), item("x/A.wav"), item("y/z/a.wav"), item("-")]) == [
         "a", "a.flac", "A.wav", "z_a.wav", "standard_input",
     ]  # fmt: skip
+    assert file_stems([item("a/b.wav")] * 5) == ["b", "b.wav", "a_b.wav", "b_2", "b_3"]
+
+
+def test_names_that_some_program_stumbles_over(capsys, tmp_path, model):
+    """Not UTF-8; read as a formula by matplotlib; as long as a name can be: each is answered, with its timeline."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    names = [b"gr\xfc\xdfe.wav", b"u$er_$1$^$.wav", ("語" * 83).encode() + b".wav"]
+    soundfile.write(tmp_path / "a.wav", voice(0.6), 16_000)
+    for name in names:
+        os.link(tmp_path / "a.wav", os.path.join(os.fsencode(folder), name))
+    expected = {os.fsencode(folder / os.fsdecode(name)).decode(errors="replace") for name in names}
+    for form, read in (("csv", csv.DictReader), ("jsonl", lambda stream: map(json.loads, stream))):
+        out = tmp_path / f"answers.{form}"
+        args = ["--model", model, folder, "--format", form, "--out", out, "--timeline", tmp_path / form]
+        code, _, err = predict(capsys, *args)
+        assert code == 0 and "error" not in err
+        with open(out, encoding="utf-8") as stream:
+            found = {row["recording"].replace("\\udcfc\\udcdf", "\ufffd" * 2) for row in read(stream)}
+        assert {name.replace("\udcfc\udcdf", "\ufffd" * 2) for name in found} == expected
+        assert len(list((tmp_path / form).iterdir())) == 4 * len(names)
+    code, out, err = predict(capsys, "--model", model, folder)
+    assert code == 0 and "gr\\udcfc\\udcdfe.wav" in out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +22,14 @@ from gmp_plugin.timeline import Windows
 
 # Logits lie within -30..30. Backbone and BiLSTM are equal to some 1e-6 of their size in any batch.
 ATOL = 2e-5
+
+
+def test_the_package_leaves_the_root_logger_as_it_is():
+    """fairseq, when it is imported, has it print what is for debugging."""
+    code = (
+        "import logging; from gmp_plugin.recognizer import Recognizer; print(logging.root.level, logging.root.handlers)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "30 []\n"  # WARNING
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,14 @@ def read(recording):
     return wave, meter.warnings(len(wave) / 16_000)
 
 
+def test_channels_that_cancel_each_other_are_named():
+    wave = voice(1.0)
+    assert read(Recording.of(np.stack([wave, -wave], axis=1), 16_000))[1] == (
+        "nearly silent when mixed: the channels cancel each other, give one of them",
+    )
+    assert read(Recording.of(np.stack([wave, 0 * wave], axis=1), 16_000))[1] == ()
+
+
 def write(path, wave, rate=16_000, **options):
     soundfile.write(path, wave, rate, **options)
     return path

@@ -347,6 +347,11 @@ def check_recognizer(toy, tmp_path):
     assert "is not of a finished run that was audited; finish exp/tiny first" in done.stdout + done.stderr
     audited.rename(tmp_path / "exp/tiny/audit.clean")
 
+    # Nor are those of models that heard the recordings with their silence.
+    done = recognizer("title=Everybody", "manifest=[--trim-silence,40]", check=False)
+    assert "exp/tiny/data/folds.json has trim_silence_db None, here it is 40.0" in done.stdout + done.stderr
+    assert not (tmp_path / "exp/tiny_recognizer/fold1").exists()
+
     recognizer("title=Everybody", "licence=CC0-1.0")
     folder = tmp_path / "exp/tiny_recognizer/recognizer"
     card = (folder / "README.md").read_text()

@@ -38,9 +38,10 @@ def run(args) -> int:
         raise UserError(f"--examples: {missing[0]} does not exist")
     recognizer = Recognizer.load(args.model, device_of(args), whole_seconds=args.whole)
     limits = {"max_seconds": args.max_seconds, "max_megabytes": args.max_megabytes}
+    for end in (signal.SIGTERM, signal.SIGHUP):  # so that the temporary folder goes then, too
+        signal.signal(end, signal.default_int_handler)
     with serve(recognizer, args.port, args.examples, windows, **limits) as address:
         print(f"{address} (Ctrl-C ends it)", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder goes then, too
         try:
             signal.pause()
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ input and output. It is compared with the model before it is written.
 
 import argparse
 
-from .options import add_device_argument, device_of
+from .options import add_device_argument
 
 EXAMPLE = """example:
   gmp-ser export --model exp/emodb/fold1/seed1/stage3/VARIANT/checkpoint_best.pt --to hf --out emodb_recognizer \\
@@ -89,25 +89,27 @@ def read_card(args):
 def write_onnx(trained, card, args) -> int:
     from pathlib import Path
 
+    from ..arguments import check_device
     from ..export import export_onnx, quantize
     from ..export_cost import cost_table
     from ..files import atomic_text, refuse_existing
-    from ..labelled import LabelledSet
+    from ..labelled import LabelledSet, map_classes
     from ..model_card import onnx_card
 
-    out = Path(args.out)
+    out, device = Path(args.out), check_device(args.device) if args.device else None
     small, text = out.with_suffix(".int8.onnx"), out.with_suffix(".md")
     refuse_existing(*([small, text] if args.int8 else [text]), force=args.force)
     labelled = LabelledSet.read(args.measure) if args.measure else None
     if labelled:
         labelled.refuse(labelled.seen_in(trained.provenance), "rates on them would be no test: give others")
+        map_classes(labelled.emotions, trained.names["emotion"], {})
     difference = export_onnx(trained, out, card, args.force)
     if args.int8:
         quantize(out, small, args.force)
     measured = [f"Its logits were within {difference:.0e} of the model's when it was written."]
     if labelled:
         models = {"the model itself": args.model, "ONNX": out} | ({"ONNX, int8": small} if args.int8 else {})
-        measured += ["", *cost_table(models, labelled, device_of(args))]
+        measured += ["", *cost_table(models, labelled, device)]
     with atomic_text(text) as stream:
         stream.write(onnx_card(trained, card, out.name, measured))
     print("\n".join([*measured, "", f"wrote {out}" + (f", {small}" if args.int8 else "") + f" and {text}"]))

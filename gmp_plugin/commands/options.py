@@ -19,9 +19,8 @@ def add_device_argument(parser) -> None:
 
 
 def device_of(args) -> str:
-    """The device that was asked for, or the best there is; of an ONNX model the CPU, whose onnxruntime we install."""
+    """The device that was asked for, or the best there is for the model."""
     from ..arguments import check_device
     from ..devices import default_device
 
-    best = "cpu" if str(getattr(args, "model", None)).endswith(".onnx") else default_device()
-    return check_device(args.device or best)
+    return check_device(args.device or default_device(getattr(args, "model", None)))

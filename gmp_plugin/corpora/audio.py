@@ -10,7 +10,7 @@ import soundfile
 
 from .. import frames
 from ..errors import UserError
-from ..files import atomic_path
+from ..files import MAX_NAME, atomic_path
 from ..resampling import resample
 
 SUFFIXES = (".wav", ".flac")
@@ -96,6 +96,11 @@ def prepare_audio(root, rel_path, cache_dir, trim_db: float | None = None) -> tu
         if trim_db is not None:
             samples = trim_silence(samples, trim_db)
         _check_length(source, len(samples))
+        if len(os.fsencode(cached.name)) > MAX_NAME:
+            raise BadRecording(
+                f"{source}: the name is too long for a copy of it that ends in .flac; rename it, or leave it out with "
+                "--skip-bad"
+            )
         with atomic_path(cached) as temporary:
             options = {"samplerate": frames.SAMPLE_RATE, "channels": 1, "subtype": "PCM_16", "format": "FLAC"}
             with soundfile.SoundFile(temporary, "w", **options) as stream:
@@ -122,7 +127,7 @@ def trim_silence(samples: np.ndarray, down_db: float) -> np.ndarray:
 def trimmed_db(path) -> float | None:
     """At how many dB `prepare_audio` cut the silence of a file; None for any other file."""
     try:
-        with soundfile.SoundFile(path) as stream:
+        with soundfile.SoundFile(os.fsencode(path)) as stream:  # bytes: names need not be UTF-8
             found = re.search(TRIMMED.format(0).replace("0", r"(\S+)") + "$", stream.comment)
     except (soundfile.SoundFileError, OSError):
         return None
@@ -143,6 +148,11 @@ def common_root(root, paths, cache_dir) -> Path:
 
 
 def _info(source: Path):
+    if any("\udc80" <= letter <= "\udcff" for letter in str(source)):  # Python's way to write bytes that are no UTF-8
+        raise BadRecording(
+            f"{os.fsencode(source).decode(errors='backslashreplace')} has a name that is not UTF-8, which manifests "
+            "cannot hold; rename it, or leave it out with --skip-bad"
+        )
     if not source.is_file():
         raise BadRecording(f"{source} does not exist; copy it there, or leave it out with --skip-bad")
     if source.stat().st_size == 0:

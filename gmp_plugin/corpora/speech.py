@@ -1,28 +1,25 @@
 """Recordings without labels, for pretraining: found in a folder, divided by speaker."""
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from .audio import SUFFIXES, contents
+from ..files import walk
+from .audio import CACHE, SUFFIXES, contents
 
 LIBRISPEECH = re.compile(r"(\d+)-\d+-\d+")  # speaker, chapter, number
 
 
 def find_recordings(root) -> list[str]:
-    """Paths of all .wav and .flac files under `root`, relative to it, sorted; hidden ones are left out.
+    """Paths of all .wav and .flac files under `root`, relative to it, sorted; hidden ones are left out, and the copies
+    that an earlier call with an `--out` inside `root` made.
 
     Raises `UserError` if there are none.
     """
     root = Path(root)
-    found = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        paths = (Path(folder) / name for name in names if not name.startswith("."))
-        found += [str(path.relative_to(root)) for path in paths if path.suffix.lower() in SUFFIXES]
+    found = [str(path.relative_to(root)) for path in walk(root, (CACHE,)) if path.suffix.lower() in SUFFIXES]
     if not found:
         raise UserError(f"{root}: no recording (.wav or .flac) in it or below; found {contents(root)}")
     return sorted(found)

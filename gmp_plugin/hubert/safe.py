@@ -43,7 +43,9 @@ def load_pickle(path, trust: bool = False, mmap: bool = False):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # files that are something else end in whatever their bytes happen to say
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"checkpoint {path} is damaged or no torch file: {reason}") from None
     found = re.search(r"(?:GLOBAL|class|global) ([\w.]+\.\w+)", reason)

@@ -7,7 +7,7 @@ from itertools import cycle
 import numpy as np
 
 from ..calibration import Reliability
-from ..plots import MARKERS, OKABE_ITO, colours, new_figure
+from ..plots import MARKERS, OKABE_ITO, colours, new_figure, plain
 from .learning_curves import PANELS, Curve, mean_curve
 
 PARTS = {"train": ("training part", OKABE_ITO[1], "--", "s"), "valid": ("validation part", OKABE_ITO[0], "-", "o")}
@@ -113,9 +113,9 @@ def speakers_figure(speakers: list[str], recalls: np.ndarray, uars: list[float],
     looks = zip(classes, colours(len(classes)), cycle(MARKERS), strict=False)
     for c, (name, color, marker) in enumerate(looks):
         shift = (c - (len(classes) - 1) / 2) * 0.7 / len(classes)
-        axes.plot(x + shift, recalls[:, c], marker, color=color, ms=7, label=name)
+        axes.plot(x + shift, recalls[:, c], marker, color=color, ms=7, label=plain(name))
     axes.set(ylabel="recall (%)", xticks=x, ylim=(-4, 104), xlim=(-0.6, len(speakers) - 0.4))
-    axes.set_xticklabels(speakers, rotation=0 if len(speakers) <= 14 else 60)
+    axes.set_xticklabels(map(plain, speakers), rotation=0 if len(speakers) <= 14 else 60)
     _frame(axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(classes) + 1)
     return figure
@@ -149,7 +149,7 @@ def embeddings_figure(maps: dict[str, np.ndarray], classes: dict[str, list[str]]
             axes, names = panels[i, j], sorted(set(values))
             for value, color, marker in zip(names, colours(len(names)), cycle(MARKERS), strict=False):
                 mine = points[np.array(values) == value]
-                axes.scatter(*mine.T, s=22, color=color, marker=marker, alpha=0.9, linewidths=0, label=value)
+                axes.scatter(*mine.T, s=22, color=color, marker=marker, alpha=0.9, linewidths=0, label=plain(value))
             axes.set(xticks=[], yticks=[], title=what if i == 0 else "", ylabel=name if j == 0 else "")
             axes.spines[:].set_color("#cccccc")
             if i == len(maps) - 1 and len(names) <= len(MARKERS):

@@ -185,6 +185,18 @@ def test_headers_of_pipes_and_sloppy_writers_are_not_cut_off(corpus, tmp_path, s
     assert prepare_audio(corpus, "a.wav", tmp_path / "cache")[1] == 8000
 
 
+def test_names_that_cannot_be_kept_are_bad_recordings(corpus, tmp_path):
+    latin = os.path.join(os.fsencode(corpus), b"gr\xfc\xdfe.wav")
+    soundfile.write(latin, tone(1.0, 16_000), 16_000)
+    with pytest.raises(BadRecording, match=r"gr\\xfc\\xdfe.wav has a name that is not UTF-8, .* --skip-bad") as caught:
+        prepare_audio(corpus, os.fsdecode(latin), tmp_path / "cache")
+    str(caught.value).encode()  # can be printed
+    long = corpus / ("a" * 250 + ".wav")
+    soundfile.write(long, tone(1.0, 44_100), 44_100)
+    with pytest.raises(BadRecording, match="the name is too long for a copy of it that ends in .flac; rename it"):
+        prepare_audio(corpus, long.name, tmp_path / "cache")
+
+
 def test_one_frame_is_enough(corpus, tmp_path):
     soundfile.write(corpus / "a.wav", np.zeros(400), 16_000)
     assert prepare_audio(corpus, "a.wav", tmp_path / "cache")[1] == 400

@@ -67,6 +67,7 @@ GOOD = "wav/a.wav,sad,male,bob\n"
         (HEADER + GOOD + "wav/b.wav,very sad,male,bob\n", "line 3: emotion is 'very sad'; expected one word"),
         (HEADER + GOOD + "wav/b.wav,sad,male,\n", "line 3: speaker is ''"),
         (HEADER + GOOD + "wav/x.wav,sad,male,bob\n", "line 3: .*x.wav does not exist; paths are absolute, or relative"),
+        (HEADER + GOOD + 'wav/b.wav,sad,male,"' + "bob\n" * 40_000, "line .*: field larger than .* not closed"),
         (HEADER + GOOD + GOOD, "line 3: wav/a.wav stands in line 2 already"),
         (HEADER + '"wav/a.wav",sad,male,"bo\nb"\n', "line 3: speaker is 'bo.nb'"),
     ],

@@ -39,6 +39,16 @@ def test_all_recordings_divided_by_speaker(librispeech, tmp_path, capsys):
         tool("make_speech_manifest")(["--root", str(librispeech), "--out", str(tmp_path / "data")])
 
 
+def test_copies_that_an_earlier_call_made_are_no_recordings(librispeech):
+    """Else a recording would be there twice, as two speakers', and its validation part in training."""
+    args = ["--root", str(librispeech), "--out", str(librispeech / "data"), "--force"]
+    found = []
+    for _ in range(2):
+        tool("make_speech_manifest")(args)
+        found.append([(librispeech / "data" / f"{split}.tsv").read_text() for split in ("train", "valid")])
+    assert found[0] == found[1] and (librispeech / "data" / "audio_cache").is_dir()
+
+
 def test_speakers_by_name_or_folder():
     assert speaker("train-clean-100/103-1240-0000.flac") == "103"
     assert speaker("id10270/5r0dWxy17C8/00001.wav") == "id10270/5r0dWxy17C8"

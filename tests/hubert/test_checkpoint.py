@@ -196,9 +196,11 @@ def test_an_empty_file_is_damaged(tmp_path):
 
 
 def test_a_file_that_is_no_checkpoint_is_not_called_unsafe(tmp_path):
-    (tmp_path / "features.npy").write_bytes(b"\x93NUMPY and more")
-    with pytest.raises(UserError, match="features.npy is damaged or no torch file"):
-        load_hubert(tmp_path / "features.npy")
+    """Whatever its bytes happen to say to those who read pickles."""
+    for content in (b"\x93NUMPY and more", b"RIFF$\xfa\0\0WAVEfmt ", *(bytes([i]) for i in range(256))):
+        (tmp_path / "features.npy").write_bytes(content)
+        with pytest.raises(UserError, match="features.npy is damaged or no torch file"):
+            load_hubert(tmp_path / "features.npy")
 
 
 def test_what_one_stage_freezes_the_next_may_train(stock_checkpoint):
