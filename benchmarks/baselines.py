@@ -151,7 +151,8 @@ def main(argv=None) -> None:
             rates = f"UAR {row['uar']:.1f} ± {row['uar_std']:.1f}, WAR {row['war']:.1f} ± {row['war_std']:.1f} %"
             print(f"{kind:24} {title:20} {rates}")
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.write_text(json.dumps(result | {name: rows}, indent=1) + "\n")
+    result[name] = result.get(name, {}) | rows
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

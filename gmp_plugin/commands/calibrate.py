@@ -1,6 +1,6 @@
 """Fit the temperature that makes a checkpoint's probabilities mean what they say, on its validation part.
 
-That part is of speakers whom training knows; of others, a model stays surer than it may. It is written beside the
+That part is of speakers whom training knows; of others, a model may stay surer than it should. It is written beside the
 checkpoint as calibration.json, where every command finds it. Decisions stay the same. A model that was trained on
 everything has no such part: it is given the temperature that suits the models of the folds, each on its own test part
 (--results); `make recognizer` does so.
