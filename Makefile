@@ -27,6 +27,7 @@ $(READY): setup.py constraints.txt
 # which a killed run leaves behind; it also sees that no job of a killed run is still writing. What is done stays done
 # where only the text of a rule has changed, as with a newer version: its command is compared, as one of the `params`.
 define workflow
+@case "$(2)" in *[!A-Za-z0-9._-]*|[!A-Za-z]*) echo "error: NAME=$(2): expected a letter, and letters, digits, . _ - after it"; exit 1;; esac
 @mkdir -p exp && touch exp/.$(2).lock
 @flock --nonblock --conflict-exit-code 75 exp/.$(2).lock \
 	snakemake -s examples/$(1)/Snakefile --cores $(CORES) --resources gpu=$(GPUS) --quiet rules \
@@ -36,7 +37,8 @@ endef
 
 # The generated corpus through all three stages and five folds; ends with the table. Fewer updates
 # than the nano size has by itself, for minutes on two cores.
-DEMO := stage1=[optimization.max_update=150] stage2=[optimization.max_update=100] stage3=[optimization.max_update=150]
+DEMO := stage1=[optimization.max_update=150] stage2=[optimization.max_update=100,lr_scheduler.warmup_updates=10] \
+	stage3=[optimization.max_update=150]
 demo: $(READY)
 	@test -f data/toy/README.txt || python manifest_tools/make_toy_corpus.py --out data/toy --force
 	@$(MAKE) --no-print-directory experiment NAME=toy CORPUS=iemocap ROOT=data/toy CONFIG='$(DEMO) $(CONFIG)'

@@ -20,6 +20,12 @@ SETTINGS = yaml.safe_load((Path(workflow.basedir) / "workflow.yaml").read_text()
 for name in config.keys() - SETTINGS.keys():
     close = difflib.get_close_matches(name, SETTINGS, 1)
     refuse(f"{name}={config[name]}: no setting of this workflow" + (f"; {close[0]}?" if close else ", see workflow.yaml"))
+for name, default in SETTINGS.items():
+    if isinstance(default, list) and not isinstance(config[name], list):
+        refuse(f"{name}={config[name]}: expected a list in brackets, as {name}='[{config[name]}]'")
+for name in ("name", "tested"):
+    if not re.fullmatch(r"[A-Za-z][\w.-]*", str(config.get(name) or "none")):  # 2024_11 would be read as a number
+        refuse(f"{name}={config[name]}: expected a letter, and letters, digits, . _ - after it")
 
 # By names in command lines, so that they stay the same where the repository is moved: what is done counts as done.
 os.environ["GMP_REPO"] = str(Path(workflow.basedir).parents[1])
@@ -35,7 +41,7 @@ def command_line(words):
 
 def place(path):
     """A path as users spell it, in one spelling."""
-    return path and os.path.normpath(path)
+    return path and os.path.normpath(str(path))
 
 
 def tool(name, *arguments):
@@ -43,7 +49,17 @@ def tool(name, *arguments):
 
 
 # A log per job; its last lines, where the message is, on failure.
-LOGGED = "OMP_NUM_THREADS={threads} {params.command} > {log} 2>&1 || {{ tail -n 3 {log} >&2; exit 1; }}"
+FAILED = " > {log} 2>&1 || {{ tail -n 3 {log} >&2; exit 1; }}"
+LOGGED = "OMP_NUM_THREADS={threads} {params.command}" + FAILED
+# Of tools that compute. The device is no part of the command: what one has made counts as made on another.
+COMPUTED = "OMP_NUM_THREADS={threads} {params.command} ${{GMP_DEVICE:+--device $GMP_DEVICE}}" + FAILED
+
+
+def made(files):
+    """The end of a job whose output is a marker: digests of what it made. Snakemake takes a marker with the same content
+    for unchanged, however new it is."""
+    return f"; sha256sum {files} > {{output}}"
+
 
 
 def visible_gpus():
@@ -59,7 +75,6 @@ if config["device"] not in (None, "cpu", "cuda"):
 if config["device"] == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parts of fairseq use a GPU that they see, whatever they are told
 # Jobs that use a GPU take turns on those there are, `--resources gpu=1` (GPUS of the Makefile).
-DEVICE = ["--device", config["device"]] if config["device"] else []
 GPU = int(config["device"] == "cuda" or (config["device"] is None and shutil.which("nvidia-smi") is not None))
 # What differs from call to call reaches the jobs by the environment: a rule whose text has changed is run again.
 os.environ["GMP_DEVICE"] = config["device"] or ""

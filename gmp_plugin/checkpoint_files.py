@@ -41,13 +41,13 @@ def write_atomically() -> None:
     checkpoint_utils.PathManager = AtomicPathManager
 
 
-def ensure_readable(save_dir, stage: str, train: Manifest | None = None) -> None:
+def ensure_readable(save_dir, stage: str, train: Manifest | None = None, split: str = "train") -> None:
     """Make sure that a restart in `save_dir` finds a whole `checkpoint_last.pt` of this stage, or none.
 
     Parts of files that a kill has left are removed. A damaged one is set aside, and the newest whole
     checkpoint beside it takes its place. Raises `UserError` if there is none, or if the checkpoint is
-    another stage's or was trained on other recordings than `train`: going on from another fold's
-    would bring its test part into training.
+    another stage's or was trained on other recordings than `train`, the manifest of `split`: going on
+    from another fold's would bring its test part into training.
     """
     last = Path(save_dir) / "checkpoint_last.pt"
     for pattern in ("checkpoint*.pt.tmp", ".checkpoint*.pt.*.tmp"):
@@ -67,7 +67,7 @@ def ensure_readable(save_dir, stage: str, train: Manifest | None = None) -> None
             "checkpoint.save_dir, or remove it"
         )
     records = state.get("task_state", {}).get("provenance", [])
-    trained = [e["utterances"] for e in records if (e["stage"], e["split"]) == (stage, "train")]
+    trained = [e["utterances"] for e in records if (e["stage"], e["split"]) == (stage, split)]
     if train is not None and trained and trained[-1] != list(train.paths):
         raise UserError(
             f"{last} was trained on other recordings ({len(trained[-1])}) than {train.file} lists ({len(train)}), "

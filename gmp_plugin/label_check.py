@@ -8,7 +8,7 @@ import soundfile
 
 from .errors import UserError
 from .frames import SAMPLE_RATE
-from .label_record import of_other_centroids
+from .label_record import of_other_centroids, of_other_recordings
 from .manifest import FrameLabels, Manifest, read_km_dictionary
 
 
@@ -70,6 +70,7 @@ def check_labels(data, labels, names: list[str] | None = None, n_audio: int = 20
         manifest = _try(check, Manifest.read, path)
         if manifest is None:
             continue
+        check.problems += of_other_recordings(labels, path.stem, manifest)
         check.problems += _check_audio(manifest, n_audio)
         for name, file in present.items():
             if dictionaries[name] is not None:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from . import provenance
+from .manifest import Manifest
 
 SUFFIX = ".labels.json"
 
@@ -19,6 +20,17 @@ def read_record(folder, split: str) -> dict:
         return json.loads(Path(folder, split + SUFFIX).read_text())
     except (OSError, ValueError):
         return {}
+
+
+def of_other_recordings(folder, split: str, manifest: Manifest) -> list[str]:
+    """A message if the labels of a split were made of other recordings than `manifest` lists, or in another order."""
+    made_of = [entry["utterances"] for entry in read_record(folder, split).get("provenance", [])]
+    if not made_of or made_of[-1] == list(manifest.paths):
+        return []
+    return [
+        f"{folder}: the labels of {split} are of other recordings than {manifest.file} lists ({len(made_of[-1])}, here "
+        f"{len(manifest)}), or of another order; label them again with dump_km_label.py --force"
+    ]
 
 
 def of_other_centroids(folder) -> list[str]:

@@ -70,6 +70,9 @@ class TextEncoder(nn.Module):
     @classmethod
     def fresh(cls, settings: dict) -> "TextEncoder":
         """With random weights, on bytes, which need no vocabulary; `settings` as in the class."""
+        unknown = sorted(set(settings) - set(_transformers().RobertaConfig().to_dict()))
+        if unknown:
+            raise UserError(f"model.text: unknown settings {', '.join(unknown)}; known are those of RobertaConfig")
         tokenizer = byte_tokenizer()
         return cls({"type_vocab_size": 1, **settings, "vocab_size": tokenizer.get_vocab_size()}, tokenizer.to_str())
 

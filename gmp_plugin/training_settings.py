@@ -4,6 +4,7 @@ fairseq 0.12.3 ends most of them with exit status 0, some before it loads a plug
 callback of hydra, which the stages' configurations name.
 """
 
+import logging
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
 from .errors import UserError, exit_with_message
+
+logger = logging.getLogger(__name__)
 
 
 class CheckSettings(Callback):
@@ -129,7 +132,18 @@ def _check_length(of) -> None:
     rates, warmup = list(of("optimization.lr", [])), of("lr_scheduler.warmup_updates", 0)
     if not rates or max(rates) <= 0:
         raise UserError(f"optimization.lr={rates} trains nothing; give a positive learning rate, as [1e-4]")
-    first, least = rates[0] / max(warmup, 1), of("optimization.stop_min_lr", -1.0)
+    decays = of("lr_scheduler._name") == "polynomial_decay"
+    if decays and updates == 0:
+        raise UserError(
+            "optimization.max_update=0: by polynomial_decay the learning rate falls until max_update; give it"
+        )
+    if decays and warmup >= updates:
+        logger.warning(
+            f"lr_scheduler.warmup_updates={warmup} of optimization.max_update={updates}: the learning rate rises to "
+            f"the end; a tenth would be {updates // 10}"
+        )
+    first = 0.0 if decays and warmup else rates[0] / max(warmup, 1)
+    least = of("optimization.stop_min_lr", -1.0)
     if first <= least:
         raise UserError(
             f"optimization.stop_min_lr={least} ends the training at its start, where the learning rate is {first:g}; "

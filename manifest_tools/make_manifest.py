@@ -17,7 +17,7 @@ from gmp_plugin.corpora import CORPORA, iemocap
 from gmp_plugin.corpora.audio import CACHE, BadRecording, common_root, prepare_audio
 from gmp_plugin.corpora.folds import make_folds
 from gmp_plugin.errors import UserError, run_tool
-from gmp_plugin.files import atomic_text, refuse_existing
+from gmp_plugin.files import atomic_text, refuse_existing, sha256
 
 EPILOG = """example:
   python manifest_tools/make_manifest.py --corpus iemocap --root /data/IEMOCAP_full_release --out data/iemocap --strict
@@ -163,6 +163,9 @@ def _write(out: Path, table, folds, args, root: Path, skipped) -> None:
         "valid_fraction": args.valid_fraction,
         "trim_silence_db": args.trim_silence,
         "utterances": len(utterances),
+        "utterances_sha256": sha256(
+            out / "utterances.tsv"
+        ),  # of what else depends on this file, as a table that was edited
         "counts": _class_counts(utterances, range(len(utterances))),
         "skipped": skipped,
         "folds": summary,

@@ -84,6 +84,10 @@ def test_a_checkpoint_of_another_fold_is_refused(tmp_path, fold):
     save(tmp_path / "checkpoint_last.pt", 6, provenance=own)
     with pytest.raises(UserError, match=r"trained on other recordings \(3\) than .*train.tsv lists \(8\)"):
         ensure_readable(tmp_path, "am_softmax_classification", train)
+    own[0]["split"] = "train_half"  # dataset.train_subset
+    save(tmp_path / "checkpoint_last.pt", 6, provenance=own)
+    with pytest.raises(UserError, match="trained on other recordings"):
+        ensure_readable(tmp_path, "am_softmax_classification", train, "train_half")
 
 
 def test_fairseq_never_has_a_part_of_a_file_under_its_final_name(tmp_path, monkeypatch):

@@ -183,6 +183,14 @@ def test_fits_on_the_same_recordings_are_told_apart(labelled, other_km, tmp_path
     assert message in capsys.readouterr().err and message in of_other_centroids(labelled.out)[0]
     tool("dump_km_label")([*valid, "--kmeans", other_km, *out, "--force"])
     tool("check_labels")(check)
+    # And who has written the manifest anew, in another order.
+    record = labelled.out / "valid.labels.json"
+    content = json.loads(record.read_text())
+    content["provenance"][0]["utterances"].reverse()
+    record.write_text(json.dumps(content))
+    with pytest.raises(SystemExit):
+        tool("check_labels")(check)
+    assert "the labels of valid are of other recordings than" in capsys.readouterr().err
 
 
 def test_labels_that_are_replaced_stay_until_the_new_ones_are_there(labelled, other_km):

@@ -46,7 +46,7 @@ WORLD = "distributed_training.distributed_world_size"
         (["optimization.max_update=0"], "never ends"),
         (["optimization.lr=[0]"], "trains nothing; give a positive learning rate"),
         (["optimization.lr=[]"], "trains nothing; give a positive learning rate"),
-        (["optimization.stop_min_lr=1e-6"], "ends the training at its start, where the learning rate is 3.17"),
+        (["optimization.stop_min_lr=1e-6", "lr_scheduler._name=fixed"], "where the learning rate is 3.17"),
         (["optimization.update_freq=[]"], "expected batches per update"),
         (["optimization.update_freq=[2,0]"], "expected batches per update"),
         (["dataset.batch_size=null"], "neither dataset.batch_size"),
@@ -83,6 +83,30 @@ def test_stage_2_over_several_gpus_needs_its_backend():
         check_settings(config, 2, {})
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["optimization.max_update=0", "optimization.max_epoch=3"],
+            "by polynomial_decay the learning rate falls until",
+        ),
+        (["optimization.stop_min_lr=1e-9"], "stop_min_lr=1e-09 ends the training at its start, .* rate is 0"),
+    ],
+)
+def test_what_polynomial_decay_does_not_bear(changes, message):
+    """fairseq ends the first with an assertion, the second with status 0 before its first update."""
+    with pytest.raises(UserError, match=message):
+        check_settings(settings(*changes), 0, {})
+
+
+def test_a_warmup_to_the_end_is_told(caplog):
+    check_settings(settings("optimization.max_update=100", "lr_scheduler.warmup_updates=315"), 0, {})
+    assert "the learning rate rises to the end; a tenth would be 10" in caplog.text
+    caplog.clear()
+    check_settings(settings("optimization.max_update=3150"), 0, {})
+    assert not caplog.text
+
+
 def test_more_processes_than_gpus():
     """As of a stage in the workflow, whose jobs have one GPU each; fairseq ends with an assertion."""
     with pytest.raises(UserError, match="this one sees 1; give at most as many.*GPUS=2 runs so many at once"):
@@ -104,9 +128,9 @@ def test_torchrun_whose_processes_would_not_know_each_other():
         ([f"{WORLD}=16"], 8, {"MASTER_ADDR": "first"}),  # torchrun on two machines
         ([f"{WORLD}=16", "distributed_training.distributed_port=29500"], 8, {}),  # Slurm
         ([f"{WORLD}=2", "distributed_training.distributed_no_spawn=true"], 0, TORCHRUN),  # +parallel=cpu
-        (["optimization.max_update=0", "optimization.max_epoch=3"], 0, {}),
+        (["optimization.max_update=0", "optimization.max_epoch=3", "lr_scheduler._name=fixed"], 0, {}),
         (["dataset.batch_size=null", "dataset.max_tokens=500000"], 0, {}),
-        (["optimization.update_freq=[4]", "optimization.stop_min_lr=1e-9"], 0, {}),
+        (["optimization.update_freq=[4]", "optimization.stop_min_lr=1e-9", "lr_scheduler.warmup_updates=0"], 0, {}),
     ],
 )
 def test_settings_that_train(changes, n_gpus, environ):

@@ -1,6 +1,7 @@
 """The whole course as a user runs it, on a generated corpus, at tiny size."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -275,6 +276,37 @@ def test_a_table_that_was_edited_makes_new_folds(toy, tmp_path):
     assert "checkpoint manifest" in plan()
 
 
+def test_a_correction_that_leaves_the_counts_as_they_are_changes_what_stages_depend_on(tmp_path, write_audio):
+    """Snakemake takes files of the same content for unchanged."""
+    rows = [f"{i}.wav,{('sad', 'happy')[i % 2]},male,s{i % 4}" for i in range(16)]
+    for i in range(16):
+        write_audio(tmp_path / f"{i}.wav", 4000 + i)
+    records = []
+    for order in (rows, [rows[0].replace("sad", "happy"), rows[1].replace("happy", "sad"), *rows[2:]]):
+        (tmp_path / "t.csv").write_text("\n".join(["path,emotion,gender,speaker", *order]))
+        tool("make_manifest")(
+            ["--corpus", "csv", "--root", f"{tmp_path}/t.csv", "--out", f"{tmp_path}/data", "--force"]
+        )
+        records.append(json.loads((tmp_path / "data/folds.json").read_text()))
+    assert records[0]["counts"] == records[1]["counts"] and records[0] != records[1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("stage1=optimization.max_update=9", "expected a list in brackets, as stage1='[optimization.max_update=9]'"),
+        ("name=2024_11", "name=202411: expected a letter, and letters, digits, . _ - after it"),
+    ],
+)
+def test_settings_that_would_do_something_else(toy, tmp_path, setting, message):
+    """A word that is spread into letters, results in another folder."""
+    done = shell(
+        "snakemake", "-s", "examples/iemocap/Snakefile", "-n", "--cores", "1", "--directory", tmp_path, "--config",
+        f"root={toy}/corpus", setting, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0 and message in done.stdout + done.stderr
+
+
 def test_jobs_of_a_machine_with_several_gpus_have_one_each(toy, tmp_path, monkeypatch):
     """Two GPUs by a stand-in for nvidia-smi, five jobs, two at a time."""
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
@@ -322,6 +354,11 @@ def experiment(name, toy, *settings, repo=REPO):
         "--config", f"name={name}", f"root={toy}/corpus", "scales=4,8", "only_folds=2",
         *(f"{s}={stage}" for s in ("stage1", "stage2", "stage3")), *settings,
     ]  # fmt: skip
+
+
+def jobs(*command):
+    """Names of the rules that a dry run would run."""
+    return set(re.findall(r"^(\w+) +\d+$", shell(*command).stdout, re.MULTILINE)) - {"total"}
 
 
 def check_recognizer(toy, tmp_path):
@@ -397,11 +434,25 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     assert "Nothing to be done" in (again := shell(*alone)).stdout + again.stderr
     check_recognizer(toy, tmp_path)
 
-    # A stage whose start has changed trains afresh rather than going on from its old checkpoint.
+    # What a kill leaves after a stage that was done anew: all that comes from it is done anew, too.
+    def changed(*settings):
+        return [*experiment("tiny", toy, *settings, repo=repository), "--directory", tmp_path]
+
     run = tmp_path / "exp/tiny/fold2/seed1"
-    (run / "stage2" / METHOD / "done").touch()
+    checkpoint, marker = (run / "stage2" / METHOD / name for name in ("checkpoint_last.pt", "done"))
+    assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() in marker.read_text()
+    shorter = changed("stage1=[optimization.max_update=1,lr_scheduler.warmup_updates=0]")
+    shell(*shorter, "--until", "stage1")
+    planned = jobs(*shorter, "-n")
+    assert planned == {*"kmeans label_shard labels stage2 stage3 evaluate audit report verdict all".split()}
+    # And afresh, rather than from its old checkpoint.
+    log = run / f"stage3/{METHOD}.am_softmax/train.log"
+    log.write_text("")
     shell(*command)
-    assert "No existing checkpoint found" in (run / f"stage3/{METHOD}.am_softmax/train.log").read_text()
+    assert "No existing checkpoint found" in log.read_text()
+    # Other clusters are fitted anew; on another device, what was computed stays.
+    assert {"kmeans", "stage3"} < jobs(*changed("scales=4,16"), "-n")
+    assert jobs(*changed("device=cpu"), "-n") == set()
 
     # Leaks do not end well, but with a report.
     audit = tmp_path / "exp/tiny/audit.json"

@@ -128,7 +128,9 @@ def _read_checkpoint(path: Path, artefact: Artefact) -> tuple[list, tuple]:
     artefact.trained = bool(cfg)
     artefact.start = (cfg.get("model") or {}).get("hubert_path")
     stage = (cfg.get("task") or {}).get("_name")
-    return (state.get("task_state") or {}).get("provenance", []), (stage, "train")
+    # One that was converted has fairseq's task, in which we train nothing: any entry will do.
+    own = (None, None) if stage == "hubert_pretraining" else (stage, "train")
+    return (state.get("task_state") or {}).get("provenance", []), own
 
 
 def _read_kmeans(path: Path, artefact: Artefact) -> tuple[list, tuple]:

@@ -12,6 +12,8 @@ from .corpus import Corpus, listed
 from .findings import Leak, Problem
 from .folds import in_order
 
+UNNAMED = "an unnamed corpus"  # of weights that were published without its name
+
 
 @dataclass
 class Pretrained:
@@ -44,7 +46,7 @@ class Pretrained:
         return [
             os.path.abspath(os.path.join(entry["root"], path))
             for entry in self.entries
-            if not corpus.same_root(entry.get("root"))
+            if entry.get("root") and not corpus.same_root(entry["root"])
             for path in entry["utterances"]
         ]
 
@@ -76,21 +78,22 @@ def audit_pretraining(corpus: Corpus, pretrained: Pretrained) -> tuple[list[Leak
             notes.append(f"pretraining data of {checkpoint} unknown: it carries no provenance")
         for entry in entries or ():
             stage, split, paths = entry["stage"], entry["split"], entry["utterances"]
-            names, unknown = corpus.identify(entry.get("root"), paths, other_corpus=True)
+            root = entry.get("root") or UNNAMED
+            names, unknown = corpus.identify(root, paths, other_corpus=True)
             if names:
                 where = (", ".join(corpus.tested_in(names)), stage, split)
                 what = f"pretraining has read {len(names)} of its {len(paths)} recordings from this corpus"
                 speakers = in_order(corpus.speakers(names))
                 leaks.append(Leak(*where, what, tuple(sorted(names)), speakers, (checkpoint,)))
-            if unknown and corpus.same_root(entry.get("root")):
+            if unknown and corpus.same_root(root):
                 table = corpus.folder / "utterances.tsv"
                 what = f"stage {stage}, split {split}, has read {listed(unknown)} of the corpus's folder"
                 problems.append(Problem(f"{what}, which {table} does not know", (checkpoint,)))
             elif not names:
-                files = [os.path.abspath(os.path.join(entry.get("root") or "", path)) for path in paths]
+                files = [os.path.abspath(os.path.join(root, path)) for path in paths]
                 n = sum(file in corpus.heard for file in files)
                 notes.append(
                     f"pretraining of {checkpoint}, stage {stage}, split {split}: {len(paths)} recordings of "
-                    f"{entry.get('root')}, none of this corpus (compared by path, {n} of them by sound)"
+                    f"{root}, none of this corpus (compared by path, {n} of them by sound)"
                 )
     return leaks, problems, notes

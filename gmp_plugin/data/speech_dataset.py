@@ -58,9 +58,7 @@ class SpeechDataset(FairseqDataset):
             raise UserError(f"{manifest.file}: no recording has the {min_sample_size} samples of task.min_sample_size")
         self.epoch = 1
         # Before data loaders fork, so that their workers share it: 16-bit audio is kept in 16 bits.
-        self.cache = None
-        if 2 * sum(manifest.n_samples) <= cache_bytes:
-            self.cache = [self.read(i) for i in range(len(manifest))]
+        self.cache = self.in_memory(cache_bytes) if 2 * sum(manifest.n_samples) <= cache_bytes else None
 
     def read(self, index: int) -> Tensor | str:
         """Utterance `index` as it is kept in memory, or why it cannot be read."""
@@ -68,6 +66,16 @@ class SpeechDataset(FairseqDataset):
             return compact(read_audio(self.manifest, index))
         except UserError as error:
             return str(error)
+
+    def in_memory(self, limit: int) -> list[Tensor | str] | None:
+        """All utterances as `read` gives them; None where they take more than `limit` bytes."""
+        kept, size = [], 0
+        for i in range(len(self.manifest)):
+            kept.append(self.read(i))
+            size += 0 if isinstance(kept[-1], str) else kept[-1].nbytes
+            if size > limit:
+                return None
+        return kept
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

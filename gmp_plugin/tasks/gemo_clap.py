@@ -1,5 +1,6 @@
 """GEmo-CLAP: emotion of an utterance by contrast with prompts, with its gender in the targets."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,8 @@ from fairseq.tasks import register_task
 
 from ..text_encoder import prompt_texts
 from .utterance_task import UtteranceTask, UtteranceTaskConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -23,6 +26,11 @@ class GEmoClapTask(UtteranceTask):
 
     def prompt_texts(self) -> list[str]:
         """The prompts of the emotions, in the order of their numbers."""
+        unused = sorted(set(self.cfg.prompts or ()) - set(self.names("emotion")))
+        if unused:
+            logger.warning(
+                f"task.prompts: {', '.join(unused)}: no class here, which are {', '.join(self.names('emotion'))}"
+            )
         return prompt_texts(self.names("emotion"), self.cfg.prompt, self.cfg.prompts)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):

@@ -10,7 +10,7 @@ from fairseq.tasks import register_task
 from .. import provenance
 from ..errors import UserError, exit_with_message
 from ..label_check import summarize_labels
-from ..label_record import of_other_centroids
+from ..label_record import of_other_centroids, of_other_recordings
 from ..manifest import FrameLabels, read_km_dictionary
 from .speech_task import SpeechTask, SpeechTaskConfig
 
@@ -52,7 +52,7 @@ class MultiscaleLabelPretrainingTask(SpeechTask):
 
     def targets(self, split, manifest):
         label_dir = self.label_dir()
-        if problems := of_other_centroids(label_dir):
+        if problems := [*of_other_centroids(label_dir), *of_other_recordings(label_dir, split, manifest)]:
             raise UserError(problems[0])
         if (origin := label_dir / provenance.FILE).is_file():
             self.add_provenance(*provenance.read(origin))

@@ -81,7 +81,8 @@ class SpeechTask(FairseqTask):
             with exit_with_message():
                 train = Path(cfg.data or "") / f"{cfg.train_subset}.tsv"
                 if rank() == 0:
-                    ensure_readable(cfg.save_dir, cls.stage, Manifest.read(train) if train.exists() else None)
+                    manifest = Manifest.read(train) if train.exists() else None
+                    ensure_readable(cfg.save_dir, cls.stage, manifest, cfg.train_subset)
             if torch.distributed.is_initialized():
                 torch.distributed.barrier()
             updates = updates_done(cfg.save_dir)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -514,6 +515,27 @@ def test_pretraining_on_another_corpus(exp, tmp_path, pretrained, run_audit):
     )
     assert f"{note} (compared by path, 2 of them by sound)" in done.audit.notes
     assert all(s.stage != "hubert" for s in done.audit.seen)
+
+
+def test_pretraining_on_a_corpus_without_a_name(exp, pretrained, run_audit):
+    """As weights have it that were exported without --corpus; what they have read is none of this corpus's files."""
+    entry = provenance.entry("multitask", "train", Manifest("/x", ("wav/03a01Fa.wav",), (3200,), "train.tsv"))
+    path = pretrained(provenance.published([entry], None))
+    done = run_audit(exp.folder)
+    assert (done.status, done.err) == (0, [])
+    assert any(
+        f"pretraining of {path}, stage multitask" in n and "of an unnamed corpus, none of" in n
+        for n in done.audit.notes
+    )
+
+
+def test_a_converted_checkpoint_in_the_folder_is_no_problem(exp, run_audit):
+    """It is of fairseq's task, in which nothing was trained here."""
+    exp.write_fold(1)
+    state = torch.load(exp.folder / STAGE1, weights_only=True)
+    state["cfg"]["task"]["_name"] = "hubert_pretraining"
+    torch.save(state, exp.folder / STAGE1.replace(Path(STAGE1).name, "converted.pt"))
+    assert run_audit(exp.folder).err == []
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -112,6 +112,9 @@ def test_audio_in_memory_is_the_audio_on_disk(manifest, write_audio):
         assert torch.equal(kept[i]["source"], read[i]["source"])
         assert torch.equal(kept[i]["source"], read_audio(manifest, i))
     assert SpeechDataset(manifest, cache_bytes=1000).cache is None
+    size = sum(wave.nbytes for wave in kept.cache)  # more than two bytes a sample
+    assert size > 2 * sum(manifest.n_samples) and SpeechDataset(manifest, cache_bytes=size).cache is not None
+    assert SpeechDataset(manifest, cache_bytes=size - 1).cache is None
 
 
 def test_balanced_sampling_draws_every_class_equally_often(manifest):

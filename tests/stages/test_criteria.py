@@ -15,6 +15,7 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 import gmp_plugin.tasks  # noqa: F401
+from gmp_plugin import provenance
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.optim.fused_adam import FusedAdam
 from gmp_plugin.tasks.gemo_clap import GEmoClapTask
@@ -332,6 +333,19 @@ def test_models_need_no_numbers_of_utterances(fold):
         torch.manual_seed(0)
         outputs.append(model(audio, None, ids)["emotion"])
     assert torch.equal(*outputs)
+
+
+def test_labels_of_other_recordings_do_not_train(labelled_fold):
+    """Though lines and lengths fit, as of a corpus cut into equal parts, in another order."""
+    train = Manifest.read(labelled_fold / "train.tsv")
+    record = {"provenance": [provenance.entry("labels", "train", train)]}
+    (labelled_fold / "train.labels.json").write_text(json.dumps(record))
+    task, _, _ = build("multiscale_label_pretraining", {"data": str(labelled_fold), "labels": ["4.km", "8.km"]})
+    task.load_dataset("train")
+    record["provenance"][0]["utterances"].reverse()
+    (labelled_fold / "train.labels.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="the labels of train are of other recordings than .*train.tsv lists"):
+        task.load_dataset("train")
 
 
 def test_labels_of_two_fits_do_not_train(labelled_fold):

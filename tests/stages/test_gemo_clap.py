@@ -66,6 +66,15 @@ def test_prompts():
         prompt_texts(["sad", "angry"], "{}", {"sad": "rage", "angry": "rage"})
 
 
+def test_misspelt_settings_of_the_text_side_are_named(fold, caplog):
+    with pytest.raises(
+        UserError, match="model.text: unknown settings num_hiden_layers; known are those of RobertaConfig"
+    ):
+        TextEncoder.fresh({"num_hiden_layers": 7})
+    build(fold, {"prompts": {"angy": "emotion is anger"}})
+    assert "task.prompts: angy: no class here, which are" in caplog.text
+
+
 def test_text_encoder_is_transformers_own_alone_and_in_a_batch(roberta):
     folder, model, tokenizer = roberta
     encoder = TextEncoder.load(folder).eval()
