@@ -384,10 +384,13 @@ def check_recognizer(toy, tmp_path):
     assert "is not of a finished run that was audited; finish exp/tiny first" in done.stdout + done.stderr
     audited.rename(tmp_path / "exp/tiny/audit.clean")
 
-    # Nor are those of models that heard the recordings with their silence.
-    done = recognizer("title=Everybody", "manifest=[--trim-silence,40]", check=False)
-    assert "exp/tiny/data/folds.json has trim_silence_db None, here it is 40.0" in done.stdout + done.stderr
+    # Nor are those of models that heard the recordings without their silence.
+    there = tmp_path / "exp/tiny/data/folds.json"
+    there.write_text((record := there.read_text()).replace('"trim_silence_db": null', '"trim_silence_db": 40.0'))
+    done = recognizer("title=Everybody", check=False)
+    assert "exp/tiny/data/folds.json has trim_silence_db 40.0, here it is None" in done.stdout + done.stderr
     assert not (tmp_path / "exp/tiny_recognizer/fold1").exists()
+    there.write_text(record)
 
     recognizer("title=Everybody", "licence=CC0-1.0")
     folder = tmp_path / "exp/tiny_recognizer/recognizer"
@@ -444,7 +447,9 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     shorter = changed("stage1=[optimization.max_update=1,lr_scheduler.warmup_updates=0]")
     shell(*shorter, "--until", "stage1")
     planned = jobs(*shorter, "-n")
-    assert planned == {*"kmeans label_shard labels stage2 stage3 evaluate audit report verdict all".split()}
+    assert planned == {
+        *["kmeans", "label_shard", "labels", "stage2", "stage3", "evaluate", "audit", "report", "verdict", "all"]
+    }
     # And afresh, rather than from its old checkpoint.
     log = run / f"stage3/{METHOD}.am_softmax/train.log"
     log.write_text("")
