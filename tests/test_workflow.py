@@ -446,10 +446,8 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() in marker.read_text()
     shorter = changed("stage1=[optimization.max_update=1,lr_scheduler.warmup_updates=0]")
     shell(*shorter, "--until", "stage1")
-    planned = jobs(*shorter, "-n")
-    assert planned == {
-        *["kmeans", "label_shard", "labels", "stage2", "stage3", "evaluate", "audit", "report", "verdict", "all"]
-    }
+    later = {"kmeans", "label_shard", "labels", "stage2", "stage3", "evaluate", "audit", "report", "verdict", "all"}
+    assert jobs(*shorter, "-n") == later
     # And afresh, rather than from its old checkpoint.
     log = run / f"stage3/{METHOD}.am_softmax/train.log"
     log.write_text("")
