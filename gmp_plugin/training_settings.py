@@ -16,6 +16,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
 from .errors import UserError, exit_with_message
+from .hubert.checkpoint import read_checkpoint
+
+# What makes a run another one, by section; None stands for all.
+IDENTITY = {"common": ("seed",), "model": None, "criterion": None, "task": ("labels", "label_dir")}
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,7 @@ class CheckSettings(Callback):
             check_user_dir(OmegaConf.select(config, "common.user_dir"))
             check_settings(config, torch.cuda.device_count(), os.environ)
             check_gpus(OmegaConf.select(config, "common.cpu"), torch.cuda.device_count(), os.environ)
+            check_restart(config)
         # fairseq imports a user_dir's tasks only together with the package, which hydra has imported for this class.
         from . import tasks  # noqa: F401
 
@@ -40,6 +45,48 @@ def check_user_dir(user_dir: str | None) -> None:
             f"common.user_dir={user_dir}, but Python imports gmp_plugin from {here}: give that folder, or install the "
             "other copy (make setup)"
         )
+
+
+def check_restart(config) -> None:
+    """Raise `UserError` if `checkpoint_last.pt` in `checkpoint.save_dir` is of another run than this.
+
+    fairseq would go on from its weights, or end as everything is done already, and leave a model of other settings than
+    were asked for. Lengths, batches and learning rates may change, and folders that have been moved.
+    """
+    last = Path(OmegaConf.select(config, "checkpoint.save_dir") or "") / "checkpoint_last.pt"
+    if not last.is_file():
+        return
+    try:
+        before = read_checkpoint(last, mmap=True).get("cfg") or {}
+    except UserError:
+        return  # a damaged one is set aside later
+    changed = []
+    for section, keys in IDENTITY.items():
+        now, then = (_plain_section(cfg, section) for cfg in (config, before))
+        for key in sorted(now.keys() & then.keys()) if keys is None else [k for k in keys if k in now and k in then]:
+            if not _equal(now[key], then[key]):
+                changed.append(f"{section}.{key}={now[key]}, there {then[key]}")
+    if changed:
+        raise UserError(
+            f"{last} is of a run with other settings ({'; '.join(changed)}); give the same, or another "
+            "checkpoint.save_dir, or remove it"
+        )
+
+
+def _plain_section(cfg, name: str) -> dict:
+    section = cfg.get(name) or {}
+    return OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else dict(section)
+
+
+def _equal(now, then) -> bool:
+    """As values are written, 3 and 3.0 or a list and a tuple alike; a path also where the old one is there no more."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return all(_equal(now[key], then[key]) for key in now.keys() & then.keys())
+    if isinstance(now, list | tuple) and isinstance(then, list | tuple):
+        return len(now) == len(then) and all(map(_equal, now, then))
+    if isinstance(now, str) and isinstance(then, str) and os.sep in then:
+        return os.path.realpath(now) == os.path.realpath(then) or not os.path.exists(then)
+    return now == then or str(now) == str(then)
 
 
 def check_gpus(on_cpu: bool, n_gpus: int, environ: Mapping[str, str]) -> None:

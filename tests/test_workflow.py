@@ -1,7 +1,6 @@
 """The whole course as a user runs it, on a generated corpus, at tiny size."""
 
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -345,6 +344,30 @@ rule job:
         )  # fmt: skip
 
 
+def test_what_comes_from_a_stage_that_was_done_anew_is_done_anew(tmp_path):
+    """Also where the call that did it was killed after it; not where it made the same again."""
+    (tmp_path / "workflow.yaml").write_text("device: null\n")
+    (tmp_path / "Snakefile").write_text(f"""
+configfile: "workflow.yaml"
+include: "{REPO}/examples/pipeline.smk"
+rule later:
+    input: "stage/done"
+    output: "later"
+    shell: "touch {{output}}"
+rule stage:
+    output: "stage/done"
+    shell: "cp weights stage/checkpoint_last.pt" + made("stage/checkpoint_*.pt")
+""")
+    triggers = re.search("--rerun-triggers [a-z ]+", (REPO / "Makefile").read_text())[0].split()
+    call = ["snakemake", "-s", tmp_path / "Snakefile", "--directory", tmp_path, "--cores", 1, *triggers]
+    (tmp_path / "weights").write_text("of the first training")
+    shell(*call)
+    for weights, planned in (("of the first training", set()), ("of another", {"later"})):
+        (tmp_path / "weights").write_text(weights)
+        shell(*call, "--forcerun", "stage", "--until", "stage")
+        assert jobs(*call, "-n") == planned
+
+
 def experiment(name, toy, *settings, repo=REPO):
     """`make experiment`'s command for one fold, two updates a stage."""
     stage = "[optimization.max_update=2,lr_scheduler.warmup_updates=1]"
@@ -437,25 +460,22 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     assert "Nothing to be done" in (again := shell(*alone)).stdout + again.stderr
     check_recognizer(toy, tmp_path)
 
-    # What a kill leaves after a stage that was done anew: all that comes from it is done anew, too.
-    def changed(*settings):
-        return [*experiment("tiny", toy, *settings, repo=repository), "--directory", tmp_path]
-
+    # Markers say what was made. A stage whose start has changed trains afresh, rather than from its old checkpoint.
     run = tmp_path / "exp/tiny/fold2/seed1"
-    checkpoint, marker = (run / "stage2" / METHOD / name for name in ("checkpoint_last.pt", "done"))
-    assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() in marker.read_text()
-    shorter = changed("stage1=[optimization.max_update=1,lr_scheduler.warmup_updates=0]")
-    shell(*shorter, "--until", "stage1")
-    later = {"kmeans", "label_shard", "labels", "stage2", "stage3", "evaluate", "audit", "report", "verdict", "all"}
-    assert jobs(*shorter, "-n") == later
-    # And afresh, rather than from its old checkpoint.
+    stage3 = f"stage3/{METHOD}.am_softmax/checkpoint_best.pt"
+    for made in ("stage1/multitask/checkpoint_best.pt", f"stage2/{METHOD}/checkpoint_last.pt", stage3,
+                 "labels/multitask.layer-3/train.4.km"):  # fmt: skip
+        assert sha256(run / made) in (run / made).with_name("done").read_text()
     log = run / f"stage3/{METHOD}.am_softmax/train.log"
     log.write_text("")
+    (run / "stage2" / METHOD / "done").write_text("another checkpoint")
     shell(*command)
     assert "No existing checkpoint found" in log.read_text()
     # Other clusters are fitted anew; on another device, what was computed stays.
-    assert {"kmeans", "stage3"} < jobs(*changed("scales=4,16"), "-n")
-    assert jobs(*changed("device=cpu"), "-n") == set()
+    other = experiment("tiny", toy, "scales=4,16", repo=repository)
+    assert {"kmeans", "stage2", "stage3"} < jobs(*other, "--directory", tmp_path, "-n")
+    other = experiment("tiny", toy, "device=cpu", repo=repository)
+    assert jobs(*other, "--directory", tmp_path, "-n") == set()
 
     # Leaks do not end well, but with a report.
     audit = tmp_path / "exp/tiny/audit.json"

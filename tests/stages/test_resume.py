@@ -9,8 +9,12 @@ import time
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import CONFIGS, REPO
+from omegaconf import OmegaConf
 from training import CONFIGURATIONS, assert_same, command, final_state, run
+
+from gmp_plugin.errors import UserError
+from gmp_plugin.training_settings import check_restart
 
 UPDATES = 12
 KILLS = int(os.environ.get("GMP_KILLS", 2))  # per stage
@@ -59,6 +63,39 @@ def test_a_finished_run_is_left_alone(labelled_fold, tmp_path):
     output = run(*command("stage3", labelled_fold, tmp_path, 2))
     assert "all 2 updates are done already" in output
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
+    # Asked for with other settings, it would be a model that nobody asked for.
+    done = subprocess.run(command("stage3", labelled_fold, tmp_path, 2, "common.seed=2"), cwd=REPO, capture_output=True)
+    assert done.returncode == 1 and b"is of a run with other settings (common.seed=2, there 1); give" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimization.max_update=9", None),
+        ("optimization.lr=[1e-5]", None),
+        ("dataset.batch_size=2", None),
+        ("checkpoint.save_dir=elsewhere", None),
+        ("model.scale=20", "model.scale=20, there 30.0"),
+        ("model.hubert.encoder_layers=5", "model.hubert=.*'encoder_layers': 5"),
+        ("model.hubert_path=here/hubert.pt", "model.hubert_path=here/hubert.pt, there None"),
+    ],
+)
+def test_what_a_restart_may_change(tmp_path, change, message):
+    """Lengths, batches and learning rates; not what makes the model another one."""
+    arguments = [word.lstrip("+") for word in command("stage3", "fold", tmp_path, 2)[5:]]
+    base = OmegaConf.load(CONFIGS / "stage3_am_softmax_classification.yaml")
+    config = OmegaConf.merge(base, OmegaConf.from_dotlist(arguments))
+    cfg = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True)
+    cfg["model"]["scale"] = 30.0  # fairseq fills in and converts
+    torch.save({"cfg": cfg, "model": {}}, tmp_path / "checkpoint_last.pt")
+    check_restart(config)
+    changed = OmegaConf.merge(config, OmegaConf.from_dotlist([change, "common.seed=1"]))
+    if message is None:
+        return check_restart(changed)
+    with pytest.raises(UserError, match=message):
+        check_restart(changed)
+    (tmp_path / "checkpoint_last.pt").write_bytes(b"damaged")
+    check_restart(changed)  # it is set aside later
 
 
 def test_workers_change_nothing(labelled_fold, tmp_path):
