@@ -27,6 +27,8 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq sets it to INFO
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8, nor the terminal
     try:
         return args.run(args)
     except BrokenPipeError:  # as by `| head`

@@ -10,8 +10,8 @@ from . import frames
 from .calibration import RANGE
 from .errors import UserError
 from .hubert.checkpoint import load_hubert
-from .hubert.shipped import FINISHED as RECOGNIZER
 from .recognizer_model import HEAD_SETTINGS, TrainedModel
+from .shipped import FINISHED as RECOGNIZER
 
 HEAD = "head.safetensors"
 VERSION = 1

@@ -14,9 +14,9 @@ from .corpora.audio import BadRecording
 from .errors import UserError
 from .exported import read_folder
 from .hubert.products import pack
-from .hubert.shipped import FOLDER
 from .recognizer_model import read_stage
 from .recording import Meter, Recording
+from .shipped import FOLDER
 from .timeline import Envelope, Timeline, WindowedMean, Windows, bin_edges
 
 PACKAGED = FOLDER / "recognizer"

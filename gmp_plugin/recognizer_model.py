@@ -15,10 +15,10 @@ from .calibration import Calibration
 from .errors import UserError
 from .files import sha256
 from .hubert.checkpoint import HubertCheckpoint, load_hubert, read_checkpoint
-from .hubert.shipped import resolve_checkpoint
 from .modules.contrastive import ContrastiveHead, PromptHead
 from .modules.heads import make_head
 from .modules.pooling import POOLINGS, make_pooling
+from .shipped import resolve_checkpoint
 
 KINDS = ("emotion", "gender")
 PROMPTS = "prompts"  # the head of GEmo-CLAP

@@ -24,7 +24,7 @@ MACHINE = (
 
 def training_config(cfg) -> dict:
     """The sections of a checkpoint's `cfg` that say how it was trained, as plain values."""
-    cfg = _plain(cfg)
+    cfg = plain(cfg)
     sections = {name: cfg[name] for name in SECTIONS if cfg.get(name) is not None}
     return sections | {name: {key: cfg[name].get(key) for key in keys} for name, keys in MORE.items() if cfg.get(name)}
 
@@ -65,7 +65,8 @@ def read_training_config(folder) -> dict | None:
     return None
 
 
-def _plain(cfg) -> dict:
+def plain(cfg) -> dict:
+    """A configuration, or a section of one, as plain values."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)

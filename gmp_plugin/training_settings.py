@@ -17,9 +17,10 @@ from omegaconf import OmegaConf
 
 from .errors import UserError, exit_with_message
 from .hubert.checkpoint import read_checkpoint
+from .training_config import plain
 
 # What makes a run another one, by section; None stands for all.
-IDENTITY = {"common": ("seed",), "model": None, "criterion": None, "task": ("labels", "label_dir")}
+IDENTITY = {"common": {"seed"}, "model": None, "criterion": None, "task": {"labels", "label_dir"}}
 
 logger = logging.getLogger(__name__)
 
@@ -62,20 +63,14 @@ def check_restart(config) -> None:
         return  # a damaged one is set aside later
     changed = []
     for section, keys in IDENTITY.items():
-        now, then = (_plain_section(cfg, section) for cfg in (config, before))
-        for key in sorted(now.keys() & then.keys()) if keys is None else [k for k in keys if k in now and k in then]:
-            if not _equal(now[key], then[key]):
-                changed.append(f"{section}.{key}={now[key]}, there {then[key]}")
+        now, then = (plain(cfg.get(section) or {}) for cfg in (config, before))
+        both = now.keys() & then.keys() & (keys or now.keys())
+        changed += [f"{section}.{k}={now[k]}, there {then[k]}" for k in sorted(both) if not _equal(now[k], then[k])]
     if changed:
         raise UserError(
             f"{last} is of a run with other settings ({'; '.join(changed)}); give the same, or another "
             "checkpoint.save_dir, or remove it"
         )
-
-
-def _plain_section(cfg, name: str) -> dict:
-    section = cfg.get(name) or {}
-    return OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else dict(section)
 
 
 def _equal(now, then) -> bool:

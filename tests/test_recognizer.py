@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import REPO
 from serving import FLESA, GEMO_CLAP, NAMES, STAGE1, STAGE3, save_stage, voice
 
 from gmp_plugin import frames
@@ -30,6 +32,14 @@ def test_the_package_leaves_the_root_logger_as_it_is():
         "import logging; from gmp_plugin.recognizer import Recognizer; print(logging.root.level, logging.root.handlers)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "30 []\n"  # WARNING
+
+
+def test_the_workflow_starts_without_torch():
+    """Snakemake reads its file for every call and for some jobs: fairseq and torch would take seconds each time."""
+    file = (REPO / "examples/iemocap/Snakefile").read_text() + (REPO / "examples/pipeline.smk").read_text()
+    imports = re.findall(r"^(?:from gmp_plugin[\w.]* )?import .+$", file, re.MULTILINE)
+    code = "\n".join([*imports, "import sys; print([m for m in ('torch', 'fairseq') if m in sys.modules])"])
+    assert len(imports) > 8 and subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ used are listed at the end, and the exit code is 1; it is 0 if all were answered
 
 import argparse
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -66,9 +66,8 @@ def run(args) -> int:
         print("note: the model of the package, made from German acted speech, to try the tools with", file=sys.stderr)
     with ExitStack() as stack:
         inputs = stack.enter_context(standard_input(inputs))
-        # File names need not be UTF-8.
-        text = atomic_text(args.out, errors="backslashreplace") if args.out else standard_output()
-        stream = stack.enter_context(text)
+        # Names of files need not be UTF-8.
+        stream = stack.enter_context(atomic_text(args.out, errors="backslashreplace")) if args.out else sys.stdout
         bad = answer_all(recognizer, inputs, stems, stream, windows, args)
     if not recognizer.calibrated and len(bad) < len(inputs):
         print("note: the probabilities are not calibrated (gmp-ser calibrate)", file=sys.stderr)
@@ -79,19 +78,6 @@ def run(args) -> int:
     if bad:
         print(f"{len(bad)} of {len(inputs)} recordings could not be used", file=sys.stderr)
     return 1 if bad else 0
-
-
-@contextmanager
-def standard_output():
-    """`sys.stdout`, which for a while writes what its encoding cannot as `\\udc..`."""
-    errors = getattr(sys.stdout, "errors", None)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        yield sys.stdout
-    finally:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors=errors)
 
 
 def load(args):

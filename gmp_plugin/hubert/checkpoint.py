@@ -10,10 +10,10 @@ from fairseq.models.hubert.hubert import HubertConfig
 
 from ..errors import UserError
 from ..files import sha256
+from ..shipped import resolve_checkpoint, shipped_names
 from .backbone import HubertBackbone, backbone_settings, hubert_config
 from .huggingface import read_huggingface
 from .safe import load_pickle
-from .shipped import resolve_checkpoint, shipped_names
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "weights"  # a folder in Hugging Face layout for each name
+FOLDER = Path(__file__).resolve().parent / "weights"  # a folder in Hugging Face layout for each name
 FINISHED = "recognizer.json"  # in a folder that is no backbone to start from, but the recogniser that is shipped
 
 

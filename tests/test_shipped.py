@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import tool
 
+from gmp_plugin import shipped
 from gmp_plugin.errors import UserError
-from gmp_plugin.hubert import shipped
 from gmp_plugin.hubert.checkpoint import build_backbone, load_hubert
 from gmp_plugin.hubert.convert import write_huggingface
 from gmp_plugin.manifest import Manifest
