@@ -1,4 +1,5 @@
-"""Report an experiment: report.html (one page with pictures), report.md, report.csv and summary.json.
+"""Report an experiment: report.html (one page with pictures), report.md, report.csv (runs), answers.csv (every test
+utterance) and summary.json.
 
 Example:
     python manifest_tools/report.py exp/iemocap

@@ -15,6 +15,7 @@ from fairseq import utils
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .dropout import dropout
 from .positional import positional
 from .products import linear
 
@@ -59,7 +60,7 @@ def encode(encoder: nn.Module, x: Tensor, packing: Packing, n_layers: int | None
     x = x + packing.pack(positional(encoder.pos_conv, packing.unpack(x)))
     if not encoder.layer_norm_first:
         x = layer_norm(encoder.layer_norm, x)
-    x = F.dropout(x, encoder.dropout, encoder.training)
+    x = dropout(x, encoder.dropout, encoder.training)
     for layer in islice(encoder.layers, n_layers):
         # torch's generator and not numpy's, as in fairseq: the trainer seeds it for every update.
         if encoder.training and encoder.layerdrop > 0 and torch.rand(()) <= encoder.layerdrop:
@@ -76,22 +77,24 @@ def encode(encoder: nn.Module, x: Tensor, packing: Packing, n_layers: int | None
 def transformer_layer(layer: nn.Module, x: Tensor, packing: Packing) -> Tensor:
     """fairseq's `TransformerSentenceEncoderLayer` on packed frames `(M, D)`."""
     if layer.layer_norm_first:
-        x = x + layer.dropout1(self_attention(layer.self_attn, layer_norm(layer.self_attn_layer_norm, x), packing))
-        return x + layer.dropout3(_feed_forward(layer, layer_norm(layer.final_layer_norm, x)))
-    x = x + layer.dropout1(self_attention(layer.self_attn, x, packing))
+        attended = self_attention(layer.self_attn, layer_norm(layer.self_attn_layer_norm, x), packing)
+        x = x + _drop(layer.dropout1, attended)
+        return x + _drop(layer.dropout3, _feed_forward(layer, layer_norm(layer.final_layer_norm, x)))
+    x = x + _drop(layer.dropout1, self_attention(layer.self_attn, x, packing))
     x = layer_norm(layer.self_attn_layer_norm, x)
-    x = x + layer.dropout3(_feed_forward(layer, x))
+    x = x + _drop(layer.dropout3, _feed_forward(layer, x))
     return layer_norm(layer.final_layer_norm, x)
 
 
 def self_attention(attention: nn.Module, x: Tensor, packing: Packing) -> Tensor:
-    """fairseq's `MultiheadAttention` on packed frames `(M, D)`, by torch's fused attention in training too."""
+    """fairseq's `MultiheadAttention` on packed frames `(M, D)`, by torch's fused attention where there is one."""
     projected = [linear(p, x) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
-    dropout = attention.dropout_module.p if attention.training else 0.0
+    p = attention.dropout_module.p if attention.training else 0.0
 
     def attend(*qkv, mask=None):  # each (B, T, D)
         q, k, v = (y.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for y in qkv)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)
+        attend = dropped_attention if p > 0 and q.device.type == "cpu" else F.scaled_dot_product_attention
+        return attend(q, k, v, attn_mask=mask, dropout_p=p).transpose(1, 2).flatten(2)
 
     if packing.index is None:
         attended = packing.pack(attend(*map(packing.unpack, projected)))
@@ -103,11 +106,23 @@ def self_attention(attention: nn.Module, x: Tensor, packing: Packing) -> Tensor:
     return linear(attention.out_proj, attended)
 
 
+def dropped_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
+    """`F.scaled_dot_product_attention` in training on CPUs, where torch has none that is fused with dropout."""
+    scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    return dropout(scores.float().softmax(-1).to(v.dtype), dropout_p, True) @ v
+
+
+def _drop(module: nn.Module, x: Tensor) -> Tensor:
+    return dropout(x, module.p, module.training)
+
+
 def _feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
     x = linear(layer.fc1, x)
     # fairseq's own GELU goes through float32, which costs two copies in bf16.
     activation = gelu if layer.activation_fn is utils.get_activation_fn("gelu") else layer.activation_fn
-    return linear(layer.fc2, layer.dropout2(activation(x)))
+    return linear(layer.fc2, _drop(layer.dropout2, activation(x)))
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:

@@ -13,16 +13,18 @@ def positional(pos_conv: nn.Sequential, x: Tensor) -> Tensor:
     """fairseq's `pos_conv` (convolution, its last frame cut off where the kernel is even, GELU): `(B, T, D)` -> same.
 
     With 128 taps over 16 groups the convolution is a twentieth of the operations where it is a product of spectra;
-    gradients, and other devices, go through the module.
+    other devices, and gradients in half precision, go through the module.
     """
-    if x.device.type == "cpu" and isinstance(pos_conv[0], nn.Conv1d):
-        spectra = _SPECTRA.get(pos_conv[0])  # asked with gradients too, which forgets it
-        if not torch.is_grad_enabled():
+    conv = pos_conv[0]
+    if x.device.type == "cpu" and isinstance(conv, nn.Conv1d):
+        spectra = _SPECTRA.get(conv)  # asked with gradients too, which forgets it
+        if not torch.is_grad_enabled() or conv.bias.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
             if spectra is None:
-                spectra = weight_spectra(pos_conv[0])
-                _SPECTRA.set(pos_conv[0], spectra)
-            return pos_conv[-1](fft_convolve(pos_conv[0], x, spectra))
-    return pos_conv(x.transpose(1, 2).to(pos_conv[0].bias.dtype)).transpose(1, 2)
+                spectra = weight_spectra(conv)
+                if not torch.is_grad_enabled():
+                    _SPECTRA.set(conv, spectra)
+            return pos_conv[-1](fft_convolve(conv, x, spectra))
+    return pos_conv(x.transpose(1, 2).to(conv.bias.dtype)).transpose(1, 2)
 
 
 def fft_convolve(conv: nn.Conv1d, x: Tensor, spectra: Tensor) -> Tensor:

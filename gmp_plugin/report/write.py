@@ -1,7 +1,8 @@
-"""The report of an experiment: an HTML page, the same as Markdown, a CSV of all runs, and a summary as JSON."""
+"""The report of an experiment: an HTML page, the same as Markdown, CSVs of all runs and answers, a summary as JSON."""
 
 import csv
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..files import atomic_text
@@ -10,7 +11,7 @@ from .analysis import Analysis, Comparison, analyse
 from .results import RATES, ExperimentResults
 from .sections import answers, calibration, curves, embeddings, labels, rates, setup, status
 
-FILES = ("report.html", "report.md", "report.csv", "summary.json")
+FILES = ("report.html", "report.md", "report.csv", "answers.csv", "summary.json")
 PICTURES = "report_pictures"
 
 
@@ -46,7 +47,8 @@ def write_report(experiment: ExperimentResults, out, allow_partial: bool = False
             path.unlink()  # of an earlier report
     _write(out / "report.html", html_page(title, blocks))
     _write(out / "report.md", text)
-    _write_csv(out / "report.csv", experiment)
+    _write_csv(out / "report.csv", _runs(experiment))
+    _write_csv(out / "answers.csv", _answers(experiment))
     _write(out / "summary.json", json.dumps(summary(experiment, found), indent=1) + "\n")
     return found
 
@@ -87,21 +89,34 @@ def _percent(ends) -> list[float] | None:
     return None if ends is None else [100 * end for end in ends]
 
 
-def _write_csv(path: Path, experiment: ExperimentResults) -> None:
+def _write_csv(path: Path, lines: Iterable[list]) -> None:
+    with atomic_text(path) as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+
+
+def _runs(experiment: ExperimentResults) -> Iterator[list]:
     """A line for every row, fold and seed; one without a result has empty cells."""
     recalls = [f"recall_{name}" for name in experiment.classes]
     head = ["row", "title", "table", "fold", "seed", "utterances", *RATES, *recalls, "result", "checkpoint_sha256"]
-    with atomic_text(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(head)
-        for row in experiment.rows.values():
-            for run in row.runs:
-                line = [row.name, row.title, row.table, *run]
-                if result := row.results.get(run):
-                    line += [len(result["utterances"]), *(f"{result[rate]:.4f}" for rate in RATES)]
-                    line += [_cell(result["recalls"].get(name)) for name in experiment.classes]
-                    line += [f"{row.folder('stage3', run)}/result.json", result["checkpoint_sha256"]]
-                writer.writerow(line + [""] * (len(head) - len(line)))
+    yield head
+    for row in experiment.rows.values():
+        for run in row.runs:
+            line = [row.name, row.title, row.table, *run]
+            if result := row.results.get(run):
+                line += [len(result["utterances"]), *(f"{result[rate]:.4f}" for rate in RATES)]
+                line += [_cell(result["recalls"].get(name)) for name in experiment.classes]
+                line += [f"{row.folder('stage3', run)}/result.json", result["checkpoint_sha256"]]
+            yield line + [""] * (len(head) - len(line))
+
+
+def _answers(experiment: ExperimentResults) -> Iterator[list]:
+    """A line for every utterance of the results that count: what statistics of one's own start from."""
+    yield ["row", "fold", "seed", "path", "speaker", "emotion", "recognised"]
+    for row in experiment.rows.values():
+        for run, result in row.results.items():
+            for u in result["utterances"]:
+                known = experiment.utterances.get(u["path"])
+                yield [row.name, *run, u["path"], known.speaker if known else "", u["truth"], u["predicted"]]
 
 
 def _cell(recall: float | None) -> str:

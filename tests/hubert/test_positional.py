@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.modules import SamePad
 from torch import nn
 
 from gmp_plugin.hubert.backbone import HubertBackbone, hubert_config
@@ -118,9 +119,19 @@ def test_packed_weights_give_the_same_products_until_they_change(dtype):
     assert layer.weight.grad is not None
 
 
-def test_positional_keeps_gradients():
-    torch.manual_seed(0)
-    model = nn.Sequential(convolution(16), nn.Identity(), nn.GELU())
-    x = torch.randn(1, 30, 24, requires_grad=True)
-    positional(model, x)[:, :30].sum().backward()
-    assert x.grad is not None and model[0].weight_v.grad is not None
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", [128, 31])
+def test_gradients_are_those_of_the_convolution(kernel, dtype):
+    """By transforms in float32, by the module in bfloat16; against float64."""
+    model = nn.Sequential(convolution(kernel), SamePad(kernel), nn.GELU()).to(dtype)
+    exact = nn.Sequential(convolution(kernel).double(), SamePad(kernel), nn.GELU())
+    exact.load_state_dict(model.state_dict())
+    x = torch.randn(2, 150, 24, dtype=dtype, requires_grad=True)
+    weight, found = torch.randn(2, 150, 24).double(), []
+    for module, compute in ((model, positional), (exact, lambda m, x: m(x.double().transpose(1, 2)).transpose(1, 2))):
+        (compute(module, x) * weight).sum().backward()
+        found.append([x.grad.clone(), *(p.grad for p in module.parameters())])
+        x.grad = None
+    for mine, theirs in zip(*found, strict=True):
+        assert mine.dtype == dtype
+        assert (mine - theirs).norm() <= (2e-5 if dtype == torch.float32 else 2e-2) * theirs.norm()

@@ -12,6 +12,7 @@ import torch
 from conftest import tool
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.metrics import balanced_accuracy_score
 from torch.utils.tensorboard import SummaryWriter
 
 from gmp_plugin import metrics
@@ -200,6 +201,24 @@ def test_csv_has_a_line_for_each_row_fold_and_seed(folder):
     third = table[2]
     assert (third["uar"], third["war"], third["recall_angry"]) == ("83.3333", "75.0000", "66.6667")
     assert third["utterances"] == "4" and third["result"] == "fold2/seed1/stage3/k4.am_softmax/result.json"
+
+
+def test_a_rate_can_be_computed_from_the_csv_of_answers_alone(folder):
+    """Every answer of the results that count, with the speaker; scikit-learn's balanced accuracy is the UAR."""
+    at(folder, "other", "2", 2).unlink()
+    with pytest.raises(UserError):
+        report(folder)
+    with open(folder / "answers.csv", encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert len(table) == 2 * 16 + 12  # the method twice, under both names
+    assert list(table[0].values()) == ["method", "1", "1", "A0.wav", "A", "angry", "angry"]
+    mine = [r for r in table if (r["row"], r["fold"], r["seed"]) == ("method", "2", "1")]
+    uar = balanced_accuracy_score([r["emotion"] for r in mine], [r["recognised"] for r in mine])
+    assert 100 * uar == pytest.approx(json.loads(at(folder, fold="2").read_text())["uar"])
+    (folder / "data" / "utterances.tsv").unlink()
+    with pytest.raises(UserError):
+        report(folder)
+    assert (folder / "answers.csv").read_text().splitlines()[1] == "method,1,1,A0.wav,,angry,angry"
 
 
 def test_page_needs_nothing_else_and_says_the_same(folder):
