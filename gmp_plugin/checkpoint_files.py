@@ -66,8 +66,7 @@ def ensure_readable(save_dir, stage: str, train: Manifest | None = None, split: 
             f"{last} is a checkpoint of {found or 'no stage of ours'}, not of {stage}; give another "
             "checkpoint.save_dir, or remove it"
         )
-    records = state.get("task_state", {}).get("provenance", [])
-    trained = [e["utterances"] for e in records if (e["stage"], e["split"]) == (stage, split)]
+    trained = [e["utterances"] for e in _provenance(state) if (e["stage"], e["split"]) == (stage, split)]
     if train is not None and trained and trained[-1] != list(train.paths):
         raise UserError(
             f"{last} was trained on other recordings ({len(trained[-1])}) than {train.file} lists ({len(train)}), "
@@ -75,10 +74,13 @@ def ensure_readable(save_dir, stage: str, train: Manifest | None = None, split: 
         )
 
 
-def updates_done(save_dir) -> int:
-    """Updates of `checkpoint_last.pt` in `save_dir`; 0 without one."""
+def so_far(save_dir) -> tuple[int, list[dict]]:
+    """Updates of `checkpoint_last.pt` in `save_dir`, and its provenance; 0 and nothing without one."""
     last = Path(save_dir) / "checkpoint_last.pt"
-    return _updates(read_checkpoint(last)) if last.exists() else 0
+    if not last.exists():
+        return 0, []
+    state = read_checkpoint(last)
+    return _updates(state), _provenance(state)
 
 
 def _replace(last: Path, stage: str, reason: str) -> None:
@@ -100,6 +102,10 @@ def _replace(last: Path, stage: str, reason: str) -> None:
 
 def _stage(state: dict) -> str | None:
     return ((state.get("cfg") or {}).get("task") or {}).get("_name")
+
+
+def _provenance(state: dict) -> list[dict]:
+    return (state.get("task_state") or {}).get("provenance", [])
 
 
 def _updates(state: dict) -> int:

@@ -21,6 +21,7 @@ from .training_config import plain
 
 # What makes a run another one, by section; None stands for all.
 IDENTITY = {"common": {"seed"}, "model": None, "criterion": None, "task": {"labels", "label_dir"}}
+MEMORY = {"checkpoint_activations"}  # changes no result
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def check_restart(config) -> None:
 def _equal(now, then) -> bool:
     """As values are written, 3 and 3.0 or a list and a tuple alike; a path also where the old one is there no more."""
     if isinstance(now, dict) and isinstance(then, dict):
-        return all(_equal(now[key], then[key]) for key in now.keys() & then.keys())
+        return all(_equal(now.get(key), then.get(key)) for key in (now.keys() | then.keys()) - MEMORY)
     if isinstance(now, list | tuple) and isinstance(then, list | tuple):
         return len(now) == len(then) and all(map(_equal, now, then))
     if isinstance(now, str) and isinstance(then, str) and os.sep in then:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
-from gmp_plugin.checkpoint_files import AtomicPathManager, ensure_readable, updates_done, write_atomically
+from gmp_plugin.checkpoint_files import AtomicPathManager, ensure_readable, so_far, write_atomically
 from gmp_plugin.errors import UserError
 from gmp_plugin.manifest import Manifest
 
@@ -72,7 +72,7 @@ def test_an_empty_file_falls_back_too(tmp_path):
     save(tmp_path / "checkpoint_best.pt", 4)
     (tmp_path / "checkpoint_last.pt").touch()
     ensure_readable(tmp_path, "am_softmax_classification")
-    assert updates_done(tmp_path) == 4
+    assert so_far(tmp_path)[0] == 4
 
 
 def test_a_checkpoint_of_another_fold_is_refused(tmp_path, fold):

@@ -35,6 +35,16 @@ class MultiscaleLabelPretrainingTask(SpeechTask):
         super().__init__(cfg)
         self.state.add_factory("scales", self.read_scales)
 
+    @classmethod
+    def check_course(cls, cfg, seen):
+        origin = Path(cfg.label_dir or cfg.data or "") / provenance.FILE
+        now = provenance.fitted(provenance.read(origin)) if origin.is_file() else None
+        if now and provenance.fitted(seen) and all(e.get("centroids") != now for e in seen):
+            raise UserError(
+                f"the labels in {origin.parent} are of another k-means than those that "
+                f"{cfg.save_dir}/checkpoint_last.pt was trained on; give another checkpoint.save_dir, or remove it"
+            )
+
     def label_dir(self) -> Path:
         return Path(self.cfg.label_dir or self.folder())
 

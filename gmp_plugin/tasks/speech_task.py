@@ -13,7 +13,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import II
 
 from .. import frames, provenance
-from ..checkpoint_files import ensure_readable, updates_done, write_atomically
+from ..checkpoint_files import ensure_readable, so_far, write_atomically
 from ..data.read_ahead import stop_at_exit
 from ..data.speech_dataset import SpeechDataset
 from ..errors import UserError, exit_with_message
@@ -85,12 +85,21 @@ class SpeechTask(FairseqTask):
                     ensure_readable(cfg.save_dir, cls.stage, manifest, cfg.train_subset)
             if torch.distributed.is_initialized():
                 torch.distributed.barrier()
-            updates = updates_done(cfg.save_dir)
+            updates, seen = so_far(cfg.save_dir)
+            with exit_with_message():
+                cls.check_course(cfg, seen)
             if 0 < cfg.max_update <= updates:
                 # fairseq would train one more update before it looks.
                 logger.info(f"{cfg.save_dir}: all {updates} updates are done already (optimization.max_update)")
                 raise SystemExit(0)
+            task = cls(cfg)
+            task.add_provenance(*seen)  # fairseq takes up the weights alone, and these have seen all that
+            return task
         return cls(cfg)
+
+    @classmethod
+    def check_course(cls, cfg, seen: list[dict]) -> None:
+        """Raise `UserError` if a checkpoint that has `seen` this cannot be trained on; nothing without one."""
 
     def folder(self) -> Path:
         if not self.cfg.data:

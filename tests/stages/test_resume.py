@@ -1,5 +1,6 @@
 """Training that is killed and started again ends where it would have ended undisturbed, to the bit."""
 
+import json
 import os
 import random
 import signal
@@ -52,7 +53,7 @@ def test_killed_and_restarted_is_the_same_to_the_bit(stage, labelled_fold, tmp_p
         else:
             killed_while_writing(draw.randint(1, 18), arguments)
     run(*arguments)
-    for name in ("model", "last_optimizer_state"):
+    for name in ("model", "last_optimizer_state", "task_state"):
         assert_same(final_state(save_dir)[name], final_state(tmp_path / "undisturbed")[name], name)
 
 
@@ -68,6 +69,35 @@ def test_a_finished_run_is_left_alone(labelled_fold, tmp_path):
     assert done.returncode == 1 and b"is of a run with other settings (common.seed=2, there 1); give" in done.stderr
 
 
+def seen_by(stage, **more):
+    return {"stage": stage, "split": "train", "manifest": "", "root": "", "utterances": [], **more}
+
+
+def test_a_run_that_goes_on_has_seen_what_it_saw_before(labelled_fold, tmp_path):
+    """As one that was begun from another fold's HuBERT, and goes on after that slip was seen."""
+    run(*command("stage3", labelled_fold, tmp_path, 2))
+    state = final_state(tmp_path)
+    state["task_state"]["provenance"].insert(0, seen_by("multitask_emotion_gender", utterances=["test.wav"]))
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    run(*command("stage3", labelled_fold, tmp_path, 4))
+    assert final_state(tmp_path)["task_state"] == state["task_state"]
+
+
+def test_labels_of_another_k_means_are_another_run(labelled_fold, tmp_path):
+    """Also where the folder has the same name, and nothing is left to train."""
+
+    def labels_of(fit):
+        (labelled_fold / "provenance.json").write_text(json.dumps([seen_by("kmeans", centroids=fit)]))
+
+    labels_of("one")
+    run(*command("stage2", labelled_fold, tmp_path, 2))
+    assert "all 2 updates are done already" in run(*command("stage2", labelled_fold, tmp_path, 2))
+    labels_of("another")
+    for updates in (2, 4):
+        done = subprocess.run(command("stage2", labelled_fold, tmp_path, updates), cwd=REPO, capture_output=True)
+        assert done.returncode == 1 and b"are of another k-means than those that" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -77,6 +107,8 @@ def test_a_finished_run_is_left_alone(labelled_fold, tmp_path):
         ("checkpoint.save_dir=elsewhere", None),
         ("model.scale=20", "model.scale=20, there 30.0"),
         ("model.hubert.encoder_layers=5", "model.hubert=.*'encoder_layers': 5"),
+        ("model.hubert.dropout_input=0.5", "model.hubert=.*'dropout_input': 0.5"),
+        ("model.hubert.checkpoint_activations=true", None),
         ("model.hubert_path=here/hubert.pt", "model.hubert_path=here/hubert.pt, there None"),
     ],
 )
