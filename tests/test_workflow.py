@@ -255,6 +255,10 @@ def test_commands_of_the_rows(toy, tmp_path):
     start = made[f"stage3/{method}.masked.am_softmax"].split("model.hubert_path=")[1].split()[0]
     assert f"/stage2/{method}.masked/checkpoint_last.pt" in start
     assert everything.count("seed2/stage1/multitask/done") and "fold5/seed2" in everything
+    # A change of the card in the checkpoint's folder, as with a newer version, starts nothing afresh.
+    inputs = [line for line in everything.splitlines() if "input:" in line and "stage1_multitask" in line]
+    assert inputs and all("weights/small/model.safetensors" in line for line in inputs)
+    assert not any("README" in line or re.search(r"weights/small(,|$)", line) for line in inputs)
 
 
 def test_a_table_that_was_edited_makes_new_folds(toy, tmp_path):
