@@ -58,18 +58,17 @@ def test_the_answer_is_that_of_the_recording_without_silence(tmp_path):
     assert np.abs(answer.logits - plain(wave, 16_000).logits).max() > 1e-2
 
     timeline = cuts(wave, 16_000, Windows())
-    assert timeline == answer  # the decision; the timeline is of all of the recording
-    np.testing.assert_array_equal(
-        timeline.timeline.probabilities, plain(wave, 16_000, Windows()).timeline.probabilities
-    )
+    # the decision, but for rounding: the two are computed in one batch here; the timeline is of all of the recording
+    assert (timeline.emotion, timeline.seconds, timeline.warnings) == (answer.emotion, answer.seconds, answer.warnings)
+    np.testing.assert_allclose(timeline.logits, answer.logits, atol=2e-5)
     short = spoken(1.0)  # a core alone
-    np.testing.assert_array_equal(
-        cuts(short, 16_000, Windows()).timeline.probabilities, plain(short, 16_000, Windows()).timeline.probabilities
-    )
+    for recording in (wave, short):
+        heard, expected = (model(recording, 16_000, Windows()).timeline.probabilities for model in (cuts, plain))
+        np.testing.assert_allclose(heard, expected, atol=1e-6)
     long = spoken(16.0)
-    np.testing.assert_array_equal(cuts(long, 16_000).logits, plain(long, 16_000).logits)
+    np.testing.assert_allclose(cuts(long, 16_000).logits, plain(long, 16_000).logits, atol=2e-5)
     silent = np.zeros(16_000, np.float32)
-    np.testing.assert_array_equal(cuts(silent, 16_000).logits, plain(silent, 16_000).logits)
+    np.testing.assert_allclose(cuts(silent, 16_000).logits, plain(silent, 16_000).logits, atol=2e-5)
 
 
 def test_a_recording_that_is_marked_as_cut_is_heard_as_it_is(tmp_path):
