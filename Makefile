@@ -73,7 +73,7 @@ pretrain: $(READY)
 	$(call workflow,pretrain_small,$(or $(given_name),pretrain_small),speech="$(SPEECH)" $(if $(SIZE),size=$(SIZE)))
 
 test: $(READY)
-	OMP_NUM_THREADS=1 pytest -q -n 2
+	OMP_NUM_THREADS=1 pytest -q -n 2 --durations 15
 
 lint: $(READY)
 	ruff check .

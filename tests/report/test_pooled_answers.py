@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from gmp_plugin.errors import UserError
 
-pool = load_script(REPO / "benchmarks" / "pooled_answers.py")
+pool = load_script(REPO / "benchmarks" / "support" / "pooled_answers.py")
 REPORT = REPO / "benchmarks" / "results" / "emodb_layers_seed2"
 
 

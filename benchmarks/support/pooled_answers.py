@@ -1,7 +1,7 @@
 """Put the seeds of several reports of one experiment together, from their answers.csv.
 
 Example:
-    python benchmarks/pooled_answers.py seed1/answers.csv seed2/answers.csv --out pooled.json
+    python benchmarks/support/pooled_answers.py seed1/answers.csv seed2/answers.csv --out pooled.json
 
 As in a report: a fold counts with the mean of its seeds, tests are of all folds together, seeds averaged, over
 speakers. The first row of the first file is what the others are compared with, on the seeds that both have.
