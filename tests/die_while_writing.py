@@ -1,19 +1,23 @@
-"""`python die_while_writing.py N ...`: fairseq-hydra-train that kills itself at the Nth step of writing checkpoints.
-
-Steps are: half of a file saved, half of a file copied, before a flush, before a renaming.
-"""
+"""A process that kills itself while it writes checkpoints."""
 
 import io
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import torch
-from fairseq_cli.hydra_train import cli_main
 
-steps = int(sys.argv.pop(1))
+save = torch.save
+
+
+def die_while_writing(step: int) -> None:
+    """From now on, die at the Nth step of these: half of a file saved or copied, before a flush, before a renaming."""
+    global steps
+    steps = step
+    torch.save = deadly(save, half_saved)
+    shutil.copyfile = deadly(shutil.copyfile, half_copied)
+    os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
 
 
 def deadly(function, first_half=None):
@@ -41,12 +45,3 @@ def half_saved(state, stream):
 def half_copied(source, target):
     content = Path(source).read_bytes()
     Path(target).write_bytes(content[: len(content) // 2])
-
-
-if __name__ == "__main__":
-    save = torch.save
-    torch.save = deadly(save, half_saved)
-    shutil.copyfile = deadly(shutil.copyfile, half_copied)
-    os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
-    sys.argv[0] = "fairseq-hydra-train"
-    cli_main()

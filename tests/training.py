@@ -1,7 +1,11 @@
 """Tiny training runs through fairseq's command line, for the tests of resuming and of data parallelism."""
 
+import atexit
+import multiprocessing
+import os
 import subprocess
 import sys
+import tempfile
 
 import torch
 from conftest import REPO, TINY
@@ -33,16 +37,60 @@ def command(stage, data, save_dir, updates, *more, hubert=None):
     ]  # fmt: skip
 
 
-def run(*args):
-    """Run from the repository root; standard output and error."""
-    done = subprocess.run(args, cwd=REPO, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
+# Importing fairseq takes longer than these runs do: their processes are forked from one that has it, and nothing else.
+FAIRSEQ = multiprocessing.get_context("forkserver")
+FAIRSEQ.set_forkserver_preload(["fairseq_cli.hydra_train"])
+
+
+def start(arguments, output, before=None):
+    """Start fairseq-hydra-train with a `command` from the repository root, in a process group of its own.
+
+    Args:
+        output: file for standard output and error.
+        before: function that is called in the process first; of a module, so that it can be sent there.
+    """
+    process = FAIRSEQ.Process(target=_hydra_train, args=([str(word) for word in arguments], str(output), before))
+    process.start()
+    return process
+
+
+def _hydra_train(arguments, output, before):
+    os.setsid()
+    os.chdir(REPO)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    from fairseq_cli.hydra_train import cli_main
+
+    sys.argv = arguments
+    try:
+        if before is not None:
+            before()
+        cli_main()
+    finally:
+        atexit._run_exitfuncs()  # which processes of multiprocessing leave out
+
+
+def attempt(arguments):
+    """Exit status of fairseq-hydra-train with a `command`, and its standard output and error."""
+    with tempfile.NamedTemporaryFile("r") as output:
+        process = start(arguments, output.name)
+        process.join()
+        return process.exitcode, output.read()
+
+
+def run(*arguments):
+    """fairseq-hydra-train with a `command`: its standard output and error."""
+    status, output = attempt(arguments)
+    assert status == 0, output[-6000:]
+    return output
 
 
 def on_two_ranks(arguments):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
-    return run(*torchrun, *arguments, "+parallel=cpu")
+    done = subprocess.run([*torchrun, *arguments, "+parallel=cpu"], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
 
 
 def final_state(save_dir):

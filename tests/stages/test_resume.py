@@ -4,15 +4,15 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 
 import pytest
 import torch
-from conftest import CONFIGS, REPO
+from conftest import CONFIGS
+from die_while_writing import die_while_writing
 from omegaconf import OmegaConf
-from training import CONFIGURATIONS, assert_same, command, final_state, run
+from training import CONFIGURATIONS, assert_same, attempt, command, final_state, run, start
 
 from gmp_plugin.errors import UserError
 from gmp_plugin.training_settings import check_restart
@@ -23,21 +23,21 @@ KILLS = int(os.environ.get("GMP_KILLS", 2))  # per stage
 
 def killed_at(update: int, delay: float, log, arguments) -> None:
     """Train, and kill -9 `delay` seconds after an update: while it trains, validates or writes."""
-    with open(log, "w") as stream:
-        process = subprocess.Popen(arguments, cwd=REPO, stdout=stream, stderr=stream, start_new_session=True)
-    while process.poll() is None and f"num_updates={update}," not in log.read_text():
+    log.write_text("")
+    process = start(arguments, log)
+    while process.is_alive() and f"num_updates={update}," not in log.read_text():
         time.sleep(0.005)
     time.sleep(delay)
-    if process.poll() is None:
+    if process.is_alive():
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
 
-def killed_while_writing(step: int, arguments) -> None:
+def killed_while_writing(step: int, log, arguments) -> None:
     """Train, and kill -9 at a step of writing checkpoints, of which a save has nine."""
-    script = [sys.executable, "tests/die_while_writing.py", str(step)]
-    done = subprocess.run([*script, *arguments[1:]], cwd=REPO, capture_output=True, text=True)
-    assert done.returncode in (0, -signal.SIGKILL), done.stdout[-3000:] + done.stderr[-3000:]
+    process = start(arguments, log, before=partial(die_while_writing, step))
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), log.read_text()[-6000:]
 
 
 @pytest.mark.parametrize("stage", CONFIGURATIONS)
@@ -51,7 +51,7 @@ def test_killed_and_restarted_is_the_same_to_the_bit(stage, labelled_fold, tmp_p
         if kill % 2:
             killed_at(draw.randint(1, UPDATES - 1), draw.uniform(0, 0.15), tmp_path / "log", arguments)
         else:
-            killed_while_writing(draw.randint(1, 18), arguments)
+            killed_while_writing(draw.randint(1, 18), tmp_path / "log", arguments)
     run(*arguments)
     for name in ("model", "last_optimizer_state", "task_state"):
         assert_same(final_state(save_dir)[name], final_state(tmp_path / "undisturbed")[name], name)
@@ -65,8 +65,8 @@ def test_a_finished_run_is_left_alone(labelled_fold, tmp_path):
     assert "all 2 updates are done already" in output
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
     # Asked for with other settings, it would be a model that nobody asked for.
-    done = subprocess.run(command("stage3", labelled_fold, tmp_path, 2, "common.seed=2"), cwd=REPO, capture_output=True)
-    assert done.returncode == 1 and b"is of a run with other settings (common.seed=2, there 1); give" in done.stderr
+    status, output = attempt(command("stage3", labelled_fold, tmp_path, 2, "common.seed=2"))
+    assert status == 1 and "is of a run with other settings (common.seed=2, there 1); give" in output
 
 
 def seen_by(stage, **more):
@@ -94,8 +94,8 @@ def test_labels_of_another_k_means_are_another_run(labelled_fold, tmp_path):
     assert "all 2 updates are done already" in run(*command("stage2", labelled_fold, tmp_path, 2))
     labels_of("another")
     for updates in (2, 4):
-        done = subprocess.run(command("stage2", labelled_fold, tmp_path, updates), cwd=REPO, capture_output=True)
-        assert done.returncode == 1 and b"are of another k-means than those that" in done.stderr
+        status, output = attempt(command("stage2", labelled_fold, tmp_path, updates))
+        assert status == 1 and "are of another k-means than those that" in output
 
 
 @pytest.mark.parametrize(
