@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, REPO, tool
+from conftest import CONFIGS, REPO, load_script, tool
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gmp_plugin.errors import UserError
@@ -447,6 +447,16 @@ def repository(tmp_path):
     return folder
 
 
+def check_answers_of_the_last(exp, copy):
+    """The script that asks the last checkpoints gives the report's answers where the best are the last."""
+    shutil.copytree(exp, copy)
+    for best in copy.glob("fold*/seed*/stage3/*/checkpoint_best.pt"):
+        shutil.copy(best, best.with_name("checkpoint_last.pt"))
+    script = load_script(REPO / "benchmarks/support/last_answers.py")
+    script.main([str(copy), "--out", str(copy / "last.csv")])
+    assert (copy / "last.csv").read_text() == (exp / "answers.csv").read_text()
+
+
 def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy, repository):
     tmp_path = repository
     command = [*experiment("tiny", toy, repo=repository), "--directory", tmp_path]
@@ -463,6 +473,7 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     alone = [word if word != "2" else "1" for word in command]  # core
     assert "Nothing to be done" in (again := shell(*alone)).stdout + again.stderr
     check_recognizer(toy, tmp_path)
+    check_answers_of_the_last(tmp_path / "exp/tiny", tmp_path / "copy")
 
     # Markers say what was made. A stage whose start has changed trains afresh, rather than from its old checkpoint.
     run = tmp_path / "exp/tiny/fold2/seed1"

@@ -69,7 +69,7 @@ def pooled(rows: dict) -> dict:
             "folds": folds, **_percent(own),
         }  # fmt: skip
         shared = [seed for seed in seeds if seed in rows[first]]
-        if name != first and shared:
+        if shared and any(seeds[seed] != rows[first][seed] for seed in shared):  # not the first under another name
             theirs = {seed: rows[first][seed] for seed in shared}
             difference = _hits({seed: seeds[seed] for seed in shared}) - _hits(theirs)
             p = statistics.paired_p(difference, truth, speakers)["uar"]
