@@ -7,8 +7,8 @@ the recording comes out once. Timelines are always of cores.
 That is how these results are defined, and not only a way to save memory. A model that was trained on utterances never
 heard an emotion change: in one piece of several utterances its attention, its BiLSTM and its group norm mix them. Of
 test utterances put in a row (EMO-DB, nano models of five folds, `benchmarks/long_audio.py`), the frames of one piece
-recognise a third, hardly more than chance, those of short cores nearly as many as each utterance alone; and where a recording
-is one utterance, cores do as well as one piece.
+recognise a third, hardly more than chance, those of short cores nearly as many as each utterance alone; and where a
+recording is one utterance, cores do as well as one piece.
 """
 
 from collections.abc import Iterable, Iterator
