@@ -157,8 +157,8 @@ def test_the_message_comes_before_fairseq_starts_anything(fold, tmp_path):
 
 def test_an_empty_training_part(fold, tmp_path):
     (fold / "train.tsv").write_text("/audio\n")
-    status, output = attempt(command("stage3", fold, tmp_path, 2))
-    assert status == 1 and "train.tsv: no utterance after the root line" in output
+    status, _, errors = attempt(command("stage3", fold, tmp_path, 2))
+    assert status == 1 and "train.tsv: no utterance after the root line" in errors
 
 
 def test_a_gpu_that_torch_cannot_use_is_not_left_to_itself(tmp_path):

@@ -42,24 +42,23 @@ FAIRSEQ = multiprocessing.get_context("forkserver")
 FAIRSEQ.set_forkserver_preload(["fairseq_cli.hydra_train"])
 
 
-def start(arguments, output, before=None):
+def start(arguments, output, errors, before=None):
     """Start fairseq-hydra-train with a `command` from the repository root, in a process group of its own.
 
     Args:
-        output: file for standard output and error.
+        output, errors: files for standard output and error; may be the same.
         before: function that is called in the process first; of a module, so that it can be sent there.
     """
-    process = FAIRSEQ.Process(target=_hydra_train, args=([str(word) for word in arguments], str(output), before))
+    process = FAIRSEQ.Process(target=_hydra_train, args=([*map(str, arguments)], output, errors, before))
     process.start()
     return process
 
 
-def _hydra_train(arguments, output, before):
+def _hydra_train(arguments, output, errors, before):
     os.setsid()
     os.chdir(REPO)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    for stream, file in ((1, output), (2, errors)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), stream)
     from fairseq_cli.hydra_train import cli_main
 
     sys.argv = arguments
@@ -72,18 +71,18 @@ def _hydra_train(arguments, output, before):
 
 
 def attempt(arguments):
-    """Exit status of fairseq-hydra-train with a `command`, and its standard output and error."""
-    with tempfile.NamedTemporaryFile("r") as output:
-        process = start(arguments, output.name)
+    """Exit status of fairseq-hydra-train with a `command`, its standard output, and its standard error."""
+    with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+        process = start(arguments, output.name, errors.name)
         process.join()
-        return process.exitcode, output.read()
+        return process.exitcode, output.read(), errors.read()
 
 
 def run(*arguments):
     """fairseq-hydra-train with a `command`: its standard output and error."""
-    status, output = attempt(arguments)
-    assert status == 0, output[-6000:]
-    return output
+    status, output, errors = attempt(arguments)
+    assert status == 0, output[-3000:] + errors[-3000:]
+    return output + errors
 
 
 def on_two_ranks(arguments):

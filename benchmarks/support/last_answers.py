@@ -8,14 +8,14 @@ or gains; it reads the test parts once more, and is no way to choose.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 from gmp_plugin.errors import run_tool
-from gmp_plugin.files import atomic_text, refuse_existing
+from gmp_plugin.files import refuse_existing
 from gmp_plugin.manifest import Manifest
 from gmp_plugin.recognizer import Recognizer
 from gmp_plugin.report import read_experiment
+from gmp_plugin.report.write import write_answers
 
 
 def main(argv=None) -> None:
@@ -26,25 +26,20 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     refuse_existing(args.out, force=args.force)
     experiment = read_experiment(args.experiment)
-    recognised: dict[str, list[str]] = {}  # by folder: rows may share one
-    with atomic_text(Path(args.out)) as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["row", "fold", "seed", "path", "speaker", "emotion", "recognised"])
-        for row in experiment.rows.values():
-            for run, result in row.results.items():
-                folder, utterances = row.folder("stage3", run), result["utterances"]
-                if folder not in recognised:
-                    recognised[folder] = answers(experiment.folder, folder, run[0], [u["path"] for u in utterances])
-                for u, emotion in zip(utterances, recognised[folder], strict=True):
-                    speaker = experiment.utterances[u["path"]].speaker
-                    table.writerow([row.name, *run, u["path"], speaker, u["truth"], emotion])
+    for template, rows in experiment.templates("stage3").items():  # rows may share one, and its results
+        for run, result in rows[0].results.items():
+            folder = experiment.folder / template.format(fold=run[0], seed=run[1])
+            emotions = answers(folder, experiment.folder / "data" / f"fold{run[0]}" / "test.tsv")
+            for utterance, emotion in zip(result["utterances"], emotions, strict=True):
+                utterance["predicted"] = emotion
+    write_answers(experiment, Path(args.out))
 
 
-def answers(experiment: Path, folder: str, fold: str, paths: list[str]) -> list[str]:
-    """Emotions that `checkpoint_last.pt` in a stage's folder recognises in recordings of the fold's test part."""
-    recognizer = Recognizer.load(experiment / Path(folder) / "checkpoint_last.pt")
-    root = Path(Manifest.read(experiment / "data" / f"fold{fold}" / "test.tsv").root)
-    return [answer.emotion for answer in recognizer.stream(root / path for path in paths)]
+def answers(folder: Path, manifest: Path) -> list[str]:
+    """Emotions that `checkpoint_last.pt` in a stage's folder recognises in the recordings of a manifest."""
+    test = Manifest.read(manifest)
+    recognizer = Recognizer.load(folder / "checkpoint_last.pt")
+    return [answer.emotion for answer in recognizer.stream(Path(test.root) / path for path in test.paths)]
 
 
 if __name__ == "__main__":

@@ -62,8 +62,9 @@ def pooled(rows: dict) -> dict:
     first, result = next(iter(rows)), {}
     for name, seeds in rows.items():
         by_fold, truth, speakers = _parts(seeds)
-        folds = {fold: 100 * statistics.rates(_hits(seeds)[n], truth[n])["uar"] for fold, n in by_fold.items()}
-        own = statistics.estimate(_hits(seeds), truth, speakers)["uar"]
+        hits = _hits(seeds)
+        folds = {fold: 100 * statistics.rates(hits[n], truth[n])["uar"] for fold, n in by_fold.items()}
+        own = statistics.estimate(hits, truth, speakers)["uar"]
         result[name] = {
             "seeds": sorted(seeds), "mean": np.mean([*folds.values()]), "std": np.std([*folds.values()], ddof=1),
             "folds": folds, **_percent(own),

@@ -48,7 +48,7 @@ def write_report(experiment: ExperimentResults, out, allow_partial: bool = False
     _write(out / "report.html", html_page(title, blocks))
     _write(out / "report.md", text)
     _write_csv(out / "report.csv", _runs(experiment))
-    _write_csv(out / "answers.csv", _answers(experiment))
+    write_answers(experiment, out / "answers.csv")
     _write(out / "summary.json", json.dumps(summary(experiment, found), indent=1) + "\n")
     return found
 
@@ -107,6 +107,10 @@ def _runs(experiment: ExperimentResults) -> Iterator[list]:
                 line += [_cell(result["recalls"].get(name)) for name in experiment.classes]
                 line += [f"{row.folder('stage3', run)}/result.json", result["checkpoint_sha256"]]
             yield line + [""] * (len(head) - len(line))
+
+
+def write_answers(experiment: ExperimentResults, path: Path) -> None:
+    _write_csv(path, _answers(experiment))
 
 
 def _answers(experiment: ExperimentResults) -> Iterator[list]:

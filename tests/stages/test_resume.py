@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("GMP_KILLS", 2))  # per stage
 def killed_at(update: int, delay: float, log, arguments) -> None:
     """Train, and kill -9 `delay` seconds after an update: while it trains, validates or writes."""
     log.write_text("")
-    process = start(arguments, log)
+    process = start(arguments, log, log)
     while process.is_alive() and f"num_updates={update}," not in log.read_text():
         time.sleep(0.005)
     time.sleep(delay)
@@ -35,7 +35,8 @@ def killed_at(update: int, delay: float, log, arguments) -> None:
 
 def killed_while_writing(step: int, log, arguments) -> None:
     """Train, and kill -9 at a step of writing checkpoints, of which a save has nine."""
-    process = start(arguments, log, before=partial(die_while_writing, step))
+    log.write_text("")
+    process = start(arguments, log, log, before=partial(die_while_writing, step))
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL), log.read_text()[-6000:]
 
@@ -65,8 +66,8 @@ def test_a_finished_run_is_left_alone(labelled_fold, tmp_path):
     assert "all 2 updates are done already" in output
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == before
     # Asked for with other settings, it would be a model that nobody asked for.
-    status, output = attempt(command("stage3", labelled_fold, tmp_path, 2, "common.seed=2"))
-    assert status == 1 and "is of a run with other settings (common.seed=2, there 1); give" in output
+    status, _, errors = attempt(command("stage3", labelled_fold, tmp_path, 2, "common.seed=2"))
+    assert status == 1 and "is of a run with other settings (common.seed=2, there 1); give" in errors
 
 
 def seen_by(stage, **more):
@@ -94,8 +95,8 @@ def test_labels_of_another_k_means_are_another_run(labelled_fold, tmp_path):
     assert "all 2 updates are done already" in run(*command("stage2", labelled_fold, tmp_path, 2))
     labels_of("another")
     for updates in (2, 4):
-        status, output = attempt(command("stage2", labelled_fold, tmp_path, updates))
-        assert status == 1 and "are of another k-means than those that" in output
+        status, _, errors = attempt(command("stage2", labelled_fold, tmp_path, updates))
+        assert status == 1 and "are of another k-means than those that" in errors
 
 
 @pytest.mark.parametrize(
