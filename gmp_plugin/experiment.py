@@ -4,6 +4,7 @@ What an artefact is made of is its name, so that two rows which need the same on
 place: `foldK/seedS/stage2/multitask.layer-3.k64-512-4096.from_original.masked`.
 """
 
+import itertools
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -143,11 +144,12 @@ def _with_sources(tables: dict, path) -> dict:
     return {table: {name: resolve(row) for name, row in content.items()} for table, content in tables.items()}
 
 
-def choose_rows(tables: dict, names: list[str]) -> dict[str, Row]:
+def choose_rows(tables: dict, names: list[str], n_layers: int | None = None) -> dict[str, Row]:
     """Rows by their own names or those of tables, each once, in the order of `names`; then those whose final models
-    they need.
+    they need. `n_layers`: of the HuBERT, None where that is not known.
 
-    Raises `UserError` for a name that is neither, and for a row that cannot be; of a table, such rows are left out.
+    Raises `UserError` for a name that is neither, for a row that cannot be (of a table, such rows are left out), and
+    for two rows that the names of their artefacts do not tell apart as they should.
     """
     rows = {name: row for table in tables.values() for name, row in table.items()}
     chosen = {}
@@ -163,7 +165,37 @@ def choose_rows(tables: dict, names: list[str]) -> dict[str, Row]:
         while isinstance(row.labels, Row):
             row = row.labels
             chosen.setdefault(row.name, row)
+    for one, other in itertools.combinations(chosen.values(), 2):
+        _refuse_confusion(one, other, n_layers)
     return chosen
+
+
+def _refuse_confusion(one: Row, other: Row, n_layers: int | None) -> None:
+    """`UserError` if two rows would have one artefact that they make differently, or make one artefact twice."""
+    a, b = one.variants(), other.variants()
+    if a["stage2"] and a["stage2"] == b["stage2"] and a["labels"] != b["labels"]:
+        raise UserError(
+            f"rows {one.name} and {other.name}: both predict {'-'.join(map(str, one.scales))} clusters of the same "
+            "layer, but one of them fits them alone, and their results would have one name; give the row with "
+            "`clusters` another number, or an experiment of its own"
+        )
+    if one.layer == other.layer or not (one.labels and other.labels):
+        return
+    if replace(one, layer=0).variants()["stage2"] != replace(other, layer=0).variants()["stage2"]:
+        return
+    if n_layers:
+        same, be = resolve_layer(one.layer, n_layers) == resolve_layer(other.layer, n_layers), "are"
+    else:
+        same, be = _spelling(one.layer) != _spelling(other.layer), "may be"
+    if same:
+        raise UserError(
+            f"rows {one.name} and {other.name}: layers {one.layer} and {other.layer} {be} one and the same, computed "
+            "twice and then taken for a copy; give both in one way, as layer=-3"
+        )
+
+
+def _spelling(layer: int | float) -> str:
+    return "share" if 0 < layer < 1 else "from the last" if layer < 0 else "from the first"
 
 
 @dataclass

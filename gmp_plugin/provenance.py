@@ -31,12 +31,12 @@ def entry(stage: str, split: str, manifest: Manifest, indices=None, **more) -> d
     }
 
 
-def read(path) -> list[dict]:
-    """The entries of a `provenance.json`; `UserError` for a damaged one."""
+def read(path, remedy: str = "make the labels again with dump_km_label.py") -> list[dict]:
+    """The entries of a `provenance.json`; `UserError` for a damaged one, with what to do about it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); make the labels again with dump_km_label.py") from None
+        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
 
 
 def validate(entries, where) -> None:

@@ -65,6 +65,14 @@ def read_training_config(folder) -> dict | None:
     return None
 
 
+def other_start(cfg) -> str | None:
+    """The setting by which fairseq takes all weights from a file outside of `save_dir`, as
+    `checkpoint.continue_once=PATH`; None without one. It does not read there what they have seen."""
+    checkpoint = plain(cfg.get("checkpoint") or {})
+    given = {key: checkpoint.get(key) for key in ("finetune_from_model", "continue_once", "restore_file")}
+    return next((f"checkpoint.{k}={v}" for k, v in given.items() if v and v != "checkpoint_last.pt"), None)
+
+
 def plain(cfg) -> dict:
     """A configuration, or a section of one, as plain values."""
     from omegaconf import OmegaConf

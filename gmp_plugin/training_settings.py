@@ -17,10 +17,15 @@ from omegaconf import OmegaConf
 
 from .errors import UserError, exit_with_message
 from .hubert.checkpoint import read_checkpoint
-from .training_config import plain
+from .training_config import other_start, plain
 
 # What makes a run another one, by section; None stands for all.
-IDENTITY = {"common": {"seed"}, "model": None, "criterion": None, "task": {"labels", "label_dir"}}
+IDENTITY = {
+    "common": {"seed"},
+    "model": None,
+    "criterion": None,
+    "task": {"labels", "label_dir", "balanced_sampling", "random_crop", "prompt", "prompts"},
+}
 MEMORY = {"checkpoint_activations"}  # changes no result
 
 logger = logging.getLogger(__name__)
@@ -119,6 +124,19 @@ def check_settings(config, n_gpus: int, environ: Mapping[str, str]) -> None:
     if of("common.amp", False):
         raise UserError(
             "common.amp=true: fairseq's AMP divides the gradients by the loss scale twice; give common.bf16=true"
+        )
+    frozen = of("model.freeze_finetune_updates", 0)
+    if frozen and of("common.fp16", False) and not of("common.fp16_no_flatten_grads", False):
+        raise UserError(
+            f"model.freeze_finetune_updates={frozen} with common.fp16=true: fairseq trains one flat copy of all "
+            "weights, so that Adam counts the updates of the head as HuBERT's; give common.bf16=true, or "
+            "common.fp16_no_flatten_grads=true"
+        )
+    if start := other_start(config):
+        raise UserError(
+            f"{start}: fairseq takes the weights without the list of recordings that they have seen, and the leak "
+            "audit would miss them; give the checkpoint as model.hubert_path, or, to go on with a training, its folder "
+            "as checkpoint.save_dir"
         )
     for name in ("memory_efficient_bf16", "memory_efficient_fp16"):
         if of(f"common.{name}", False):

@@ -12,7 +12,8 @@ METHOD = "multitask.layer-3.k64-512-4096.from_original.masked"
 
 
 def rows(*names, **settings):
-    return choose_rows(read_rows(CONFIGS / "ablations.yaml", SCALES, **settings), list(names))
+    tables = read_rows(CONFIGS / "ablations.yaml", SCALES, **settings)
+    return choose_rows(tables, list(names), settings.get("n_layers"))
 
 
 def test_table_3_shares_stage_1_labels_and_stage_2():
@@ -44,6 +45,26 @@ def test_a_small_hubert_has_fewer_rows():
         rows("gmp_atl", layer=9, n_layers=4)
     with pytest.raises(UserError, match=r"ablations=layer_9: ablations.yaml has table3, .*layer_-4"):
         rows("layer_9", n_layers=4)
+
+
+def test_a_layer_that_is_written_in_two_ways():
+    """It would be computed twice, and the report take one for a copy of the other."""
+    with pytest.raises(UserError, match=r"rows gmp_atl and layer_-3: layers 2 and -3 are one and the same, .*layer=-3"):
+        rows("gmp_atl", "table4", layer=2, n_layers=4)
+    assert list(rows("gmp_atl", "layer_-2", "flesa", layer=2, n_layers=4))
+    with pytest.raises(UserError, match=r"rows gmp_atl and layer_-1: layers 9 and -1 may be one and the same"):
+        rows("gmp_atl", "table4", layer=9)  # of a checkpoint that has not been read
+    assert list(rows("gmp_atl", "table3", "open", "sisters", layer=9))
+
+
+def test_clusters_of_a_row_s_own_beside_the_same_number_of_all(tmp_path):
+    """Other centroids, and so other labels; their models must not have one name."""
+    text = "t: {title: t, rows: {a: {title: a, scale: smallest}, b: {title: b, clusters: [%d]}}}"
+    (tmp_path / "rows.yaml").write_text(text % 64)
+    with pytest.raises(UserError, match="rows a and b: both predict 64 clusters of the same layer, but one of them"):
+        choose_rows(read_rows(tmp_path / "rows.yaml", SCALES), ["t"])
+    (tmp_path / "rows.yaml").write_text(text % 65)
+    assert list(choose_rows(read_rows(tmp_path / "rows.yaml", SCALES), ["t"])) == ["a", "b"]
 
 
 def test_single_scales_are_what_their_names_say():

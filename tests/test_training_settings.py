@@ -56,6 +56,10 @@ WORLD = "distributed_training.distributed_world_size"
         (["common.amp=true"], "divides the gradients by the loss scale twice; give common.bf16=true"),
         (["common.bf16=true", "common.memory_efficient_bf16=true"], "memory_efficient_bf16=true: fused_adam keeps"),
         (["checkpoint.write_checkpoints_asynchronously=true"], "before it trains"),
+        (["checkpoint.finetune_from_model=a.pt"], "finetune_from_model=a.pt: .*audit would miss them; give"),
+        (["checkpoint.continue_once=a.pt"], "continue_once=a.pt: fairseq takes the weights without"),
+        (["checkpoint.restore_file=a.pt"], "restore_file=a.pt: fairseq takes the weights without"),
+        (["common.fp16=true", "model.freeze_finetune_updates=9"], "give common.bf16=true, or common.fp16_no"),
     ],
 )
 def test_settings_that_train_nothing(changes, message):

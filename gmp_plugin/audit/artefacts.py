@@ -17,6 +17,7 @@ from ..files import sha256
 from ..hubert.checkpoint import read_checkpoint
 from ..kmeans import MultiscaleKMeans
 from ..label_record import SUFFIX, of_other_centroids
+from ..training_config import other_start
 
 CHECKPOINT, KMEANS, LABELS, RESULT = "checkpoints", "k-means files", "label sets", "results"
 WEIGHTS = "other weights"
@@ -130,6 +131,8 @@ def _read_checkpoint(path: Path, artefact: Artefact) -> tuple[list, tuple]:
     stage = (cfg.get("task") or {}).get("_name")
     # One that was converted has fairseq's task, in which we train nothing: any entry will do.
     own = (None, None) if stage == "hubert_pretraining" else (stage, "train")
+    if stage != "hubert_pretraining" and (start := other_start(cfg)):
+        artefact.problems.append(f"it started by {start}, and what those weights have seen is not known")
     return (state.get("task_state") or {}).get("provenance", []), own
 
 
@@ -170,7 +173,8 @@ def _read_result(path: Path, artefact: Artefact) -> tuple[list, tuple]:
 
 def _read_weights(path: Path, artefact: Artefact) -> tuple[list, tuple]:
     record = path.with_name(provenance.FILE)
-    return provenance.read(record) if record.is_file() else [], (None, None)
+    remedy = f"write {path.name} again (convert_hubert.py, gmp-ser export)"
+    return provenance.read(record, remedy) if record.is_file() else [], (None, None)
 
 
 def _incomplete(entries: list[dict], own: tuple) -> list[str]:

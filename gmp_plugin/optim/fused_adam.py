@@ -35,6 +35,11 @@ class FusedAdam(FairseqOptimizer):
         return True
 
     def step(self, closure=None, **kwargs) -> None:
+        # What is frozen at first has no gradient, by several processes and in 16 bits one of zeros: Adam would count
+        # these updates, and make the first ones after them larger than the learning rate.
+        for p in self.params:
+            if p.grad is not None and p not in self._optimizer.state and not p.grad.any():
+                p.grad = None
         super().step(closure, **kwargs)
         # The fused kernels leave no trace in the versions by which `hubert.products.Prepared` knows old weights.
         for p in self.params:

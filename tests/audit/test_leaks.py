@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import soundfile
 import torch
 from conftest import tool
@@ -394,6 +395,17 @@ def test_an_artefact_that_does_not_speak_of_its_own_training(exp, run_audit):
     assert f"cannot be audited: {STAGE3}: {message}" in err
 
 
+def test_weights_that_came_past_the_record(exp, run_audit):
+    """fairseq took them up by another setting than the one that carries on what they have seen."""
+    exp.write_fold(1)
+    state = torch.load(exp.folder / STAGE3, weights_only=True)
+    state["cfg"]["checkpoint"] = {"finetune_from_model": "fold2/best.pt", "restore_file": "checkpoint_last.pt"}
+    torch.save(state, exp.folder / STAGE3)
+    err = run_audit(exp.folder).err
+    message = "it started by checkpoint.finetune_from_model=fold2/best.pt, and what those weights have seen"
+    assert f"cannot be audited: {STAGE3}: {message} is not known" in err
+
+
 def test_artefacts_that_cannot_be_read(exp, run_audit):
     exp.write_fold(1)
     exp.write_fold(2)
@@ -402,12 +414,14 @@ def test_artefacts_that_cannot_be_read(exp, run_audit):
     (exp.folder / RESULT).write_text('{"uar": ')
     (exp.folder / LABELS / "provenance.json").write_text('[{"stage": "kmeans"}]')
     torch.save({"model": {}, "run": print}, exp.folder / "fold2/evil.pt")
+    safetensors.torch.save_file({"x": torch.zeros(3)}, exp.folder / "model.safetensors")
+    (exp.folder / "provenance.json").write_text("[")
     err = run_audit(exp.folder).err
-    assert len(err) == 5 and all(line.startswith("cannot be audited") for line in err)
+    assert len(err) == 6 and all(line.startswith("cannot be audited") for line in err)
     for part in (
         f"{STAGE1}: checkpoint {exp.folder / STAGE1} is damaged", f"{KMEANS}: {exp.folder / KMEANS} is no k-means file",
         f"{RESULT}: {exp.folder / RESULT} is damaged", "the provenance is no list of entries with stage, split",
-        "fold2/evil.pt: checkpoint",
+        "fold2/evil.pt: checkpoint", "write model.safetensors again (convert_hubert.py, gmp-ser export)",
     ):  # fmt: skip
         assert sum(part in line for line in err) == 1, part
 

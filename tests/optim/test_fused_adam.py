@@ -63,3 +63,21 @@ def test_gradients_are_clipped_as_by_fairseq_and_where_they_are(max_norm, monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     norm = FusedAdam(FusedAdamConfig(lr=[0.1]), params).clip_grad_norm(max_norm)
     torch.testing.assert_close([norm, *(p.grad for p in params[:2])], [expected, *clipped])
+
+
+def test_what_never_had_a_gradient_starts_afresh():
+    """Frozen at first, a parameter has none; of several processes and in 16 bits zeros in place of it."""
+    cfg = FusedAdamConfig(adam_betas="(0.9,0.98)", weight_decay=0.1, lr=[0.01])
+    start = torch.linspace(-1, 1, 7)
+    late, alone = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    optimizer, reference = FusedAdam(cfg, [late]), torch.optim.AdamW([alone], 0.01, (0.9, 0.98), weight_decay=0.1)
+    for _ in range(50):
+        late.grad = torch.zeros(7)
+        optimizer.step()
+    assert late.equal(start)
+    for step in range(5):
+        for p in (late, alone):
+            p.grad = torch.sin(p.detach() * (step + 1)) * (step != 2)  # later, zeros are a gradient
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(late, alone)

@@ -1,5 +1,6 @@
 """`model.freeze_finetune_updates`: the head learns alone at first, as in fairseq's fine-tuning of HuBERT."""
 
+import pytest
 from training import assert_same, command, final_state, on_two_ranks, run
 
 
@@ -35,5 +36,24 @@ def test_hubert_stays_as_it_is_and_then_learns(fold, tmp_path):
     for name in ("model", "last_optimizer_state"):
         assert_same(final_state(tmp_path / "parts")[name], final_state(tmp_path / "whole")[name], name)
 
-    on_two_ranks(settings(fold, tmp_path / "ranks", 4))
-    assert not changed(hubert, weights(tmp_path / "ranks")[0])
+
+def updates_of_adam(save_dir):
+    """As many as it counts, of each parameter."""
+    return [int(state["step"]) for state in final_state(save_dir)["last_optimizer_state"]["state"].values()]
+
+
+@pytest.mark.parametrize("how", ["two ranks", "bf16"])
+def test_adam_begins_when_hubert_does(how, fold, tmp_path):
+    """Where what is frozen has gradients of zeros: counted, they would make the first updates of HuBERT too large."""
+
+    def train(updates):
+        # A layer that is left out begins later.
+        arguments = [*settings(fold, tmp_path, updates), "++model.hubert.encoder_layerdrop=0"]
+        return run(*arguments, "common.bf16=true") if how == "bf16" else on_two_ranks(arguments)
+
+    train(4)
+    head = updates_of_adam(tmp_path)  # what it has not changed is not in there
+    assert set(head) == {4} and len(head) == len(weights(tmp_path)[1])
+    train(6)
+    steps = updates_of_adam(tmp_path)
+    assert set(steps) == {2, 6} and steps.count(6) == len(head)

@@ -110,6 +110,7 @@ def test_labels_of_another_k_means_are_another_run(labelled_fold, tmp_path):
         ("model.hubert.encoder_layers=5", "model.hubert=.*'encoder_layers': 5"),
         ("model.hubert.dropout_input=0.5", "model.hubert=.*'dropout_input': 0.5"),
         ("model.hubert.checkpoint_activations=true", None),
+        ("task.balanced_sampling=true", "task.balanced_sampling=True, there False"),
         ("model.hubert_path=here/hubert.pt", "model.hubert_path=here/hubert.pt, there None"),
     ],
 )
