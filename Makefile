@@ -37,8 +37,8 @@ endef
 
 # The generated corpus through all three stages and five folds; ends with the table. Fewer updates
 # than the nano size has by itself, for minutes on two cores.
-DEMO := stage1=[optimization.max_update=100] stage2=[optimization.max_update=80,lr_scheduler.warmup_updates=8] \
-	stage3=[optimization.max_update=100]
+DEMO := stage1=[optimization.max_update=80] stage2=[optimization.max_update=60,lr_scheduler.warmup_updates=6] \
+	stage3=[optimization.max_update=80]
 demo: $(READY)
 	@test -f data/toy/README.txt || python manifest_tools/make_toy_corpus.py --out data/toy --force
 	@$(MAKE) --no-print-directory experiment NAME=toy CORPUS=iemocap ROOT=data/toy CONFIG='$(DEMO) $(CONFIG)'

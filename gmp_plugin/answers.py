@@ -52,10 +52,13 @@ class JsonLinesWriter:
 
 
 class CsvWriter:
-    """One line a recording: `p_CLASS` are the probabilities; of a bad one, only `recording` and `error`."""
+    """One line a recording: `p_CLASS` are the probabilities, `p_gender_CLASS` where an emotion has the same name; of a
+    bad one, only `recording` and `error`."""
 
     def __init__(self, stream, names, recordings):
-        self.kinds = [f"p_{name}" for kind in ("emotion", "gender") for name in names.get(kind, [])]
+        emotions, genders = names["emotion"], names.get("gender", [])
+        self.kinds = [f"p_{name}" for name in emotions]
+        self.kinds += [f"p_gender_{name}" if name in emotions else f"p_{name}" for name in genders]
         gender = ["gender"] if "gender" in names else []
         columns = ["recording", "seconds", "emotion", "confidence", *gender, *self.kinds, "warnings", "error"]
         self.writer = csv.DictWriter(stream, columns, lineterminator="\n")
@@ -66,9 +69,9 @@ class CsvWriter:
             self.writer.writerow({"recording": name, "error": str(answer)})
             return
         content = answer.to_dict()
-        shares = {**content.pop("probabilities"), **content.pop("gender_probabilities", {})}
+        shares = [*content.pop("probabilities").values(), *content.pop("gender_probabilities", {}).values()]
         content |= {"recording": name, "warnings": "; ".join(content["warnings"])}
-        self.writer.writerow({**content, **dict(zip(self.kinds, shares.values(), strict=True))})
+        self.writer.writerow({**content, **dict(zip(self.kinds, shares, strict=True))})
 
 
 WRITERS = {"table": TableWriter, "jsonl": JsonLinesWriter, "csv": CsvWriter}

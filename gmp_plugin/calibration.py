@@ -95,7 +95,9 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature and what it was fitted on; `ece` and `nll` are of those recordings, without it and with it."""
+    """A temperature and what it was fitted on; `ece` and `nll` are of those recordings, without it and with it.
+
+    It is 1 where every one of them was recognised, so that there was nothing to fit."""
 
     temperature: float
     checkpoint_sha256: str
@@ -110,6 +112,8 @@ class Calibration:
     @classmethod
     def fit(cls, logits, labels, checkpoint_sha256: str, manifest: str) -> "Calibration":
         found = fit_temperature(logits, labels)
+        if found == RANGE[0]:
+            found = 1.0  # all are recognised, which does not tell how often such answers are wrong
         losses = [nll(logits, labels, t) for t in (1.0, found)]
         errors = [expected_calibration_error(softmax(logits, t), labels) for t in (1.0, found)]
         return cls(found, checkpoint_sha256, manifest, len(labels), *losses, *errors)

@@ -42,17 +42,25 @@ EXAMPLES = {
 
 
 class Gate:
-    """ASGI middleware: what is not `SERVED` is not found."""
+    """ASGI middleware: what is not `SERVED` is not found, and pages of other origins may ask for nothing."""
 
     def __init__(self, app):
         self.app = app
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] in ("http", "websocket") and not SERVED.fullmatch(scope["path"]):
-            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"not found"})
-            return
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        headers = dict(scope.get("headers", ()))
+        if headers.get(b"origin") not in (None, b"http://" + headers.get(b"host", b"")):
+            return await _refuse(send, 403, b"not from another page")
+        if not SERVED.fullmatch(scope["path"]):
+            return await _refuse(send, 404, b"not found")
         await self.app(scope, receive, send)
+
+
+async def _refuse(send, status: int, reason: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": reason})
 
 
 @contextmanager
@@ -79,7 +87,11 @@ def write_examples(folder: Path, given=()) -> list[Path]:
     """Copies of the recordings that were given, else a few computed voices."""
     folder.mkdir(parents=True, exist_ok=True)
     if given:
-        return [Path(shutil.copy(path, folder)) for path in given]
+        copies = [folder / str(number) / Path(path).name for number, path in enumerate(given)]  # names may be the same
+        for path, copy in zip(given, copies, strict=True):
+            copy.parent.mkdir()
+            shutil.copy(path, copy)
+        return copies
     import soundfile
 
     from .corpora import toy

@@ -22,6 +22,7 @@ from .model_card import CardText, model_card
 from .recognizer_model import TrainedModel, quiet
 
 ONNX_BYTES = 1.9e9  # protobuf ends at 2 GB
+OWN = {"README.md", "config.json", "preprocessor_config.json", "model.safetensors", HEAD, RECOGNIZER, provenance.FILE}
 AGREEMENT = 1e-4  # largest difference of a logit between ONNX and our model, on a scale of -30..30
 WHY = "to export to ONNX"
 
@@ -29,17 +30,19 @@ WHY = "to export to ONNX"
 def export_folder(trained: TrainedModel, folder, card: CardText | None = None, force: bool = False) -> None:
     """Write the backbone as `transformers` loads it, `head.safetensors`, `recognizer.json`, and a model card.
 
-    The folder appears at once, complete. Where recordings lay on this machine is left out of it.
+    The folder appears at once, complete; with `force`, an earlier export is moved aside until it does. Where recordings
+    lay on this machine is left out of it.
     """
-    folder = Path(folder)
+    folder = Path(os.path.realpath(folder))
     refuse_existing(folder, force=force)
+    _refuse_foreign(folder)
     card = card or CardText()
     hubert = HubertCheckpoint(
         trained.hubert.path, trained.hubert.settings, trained.hubert.normalize, trained.hubert.state_dict,
         provenance.published(trained.provenance, card.corpus),
     )  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary, old = (Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)) for _ in range(2))
     try:
         write_huggingface(hubert, temporary, force=True)
         tensors = {name: tensor.contiguous() for name, tensor in trained.tensors.items()}
@@ -51,11 +54,12 @@ def export_folder(trained: TrainedModel, folder, card: CardText | None = None, f
             stream.write(model_card(trained, card))
         temporary.chmod(0o755)
         if folder.is_dir():
-            _refuse_foreign(folder)
-            shutil.rmtree(folder)
+            _refuse_foreign(folder)  # something may have come since
+            os.replace(folder, old)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def export_onnx(trained: TrainedModel, path, card: CardText | None = None, force: bool = False) -> float:
@@ -95,8 +99,11 @@ def quantize(path, out, force: bool = False) -> None:
 
     The convolutions stay in float32: in int8 they are slower, and cost most of the accuracy.
     """
+    onnx = need("onnx", "onnx", WHY)
     need("onnxruntime", "onnx", WHY)
     from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from .onnx_engine import INT8
 
     refuse_existing(out, force=force)
     # It advises a preprocessing that changes nothing here.
@@ -104,6 +111,9 @@ def quantize(path, out, force: bool = False) -> None:
         quantize_dynamic(
             path, temporary, op_types_to_quantize=["MatMul", "LSTM"], per_channel=True, weight_type=QuantType.QInt8
         )
+        proto = onnx.load(temporary)
+        proto.metadata_props.add(key=INT8, value="1")
+        temporary.write_bytes(proto.SerializeToString())
 
 
 def disagreement(model, engine) -> float:
@@ -132,5 +142,11 @@ def _about(trained: TrainedModel, card: CardText) -> dict:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if any(folder.iterdir()) and not (folder / RECOGNIZER).is_file():
-        raise UserError(f"{folder} is not an exported recogniser, and is not replaced; give another --out")
+    """`UserError` if there is something that `export_folder` does not write."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; give another --out")
+    others = sorted({path.name for path in folder.iterdir()} - OWN)
+    if others:
+        raise UserError(f"{folder} holds {others[0]}, which is no part of an export; move it, or give another --out")

@@ -76,6 +76,8 @@ class UtteranceTable:
                 raise UserError(f"{path}, line {number}: expected {len(cls.COLUMNS)} columns, found {len(values)}")
             values[1] = _positive_int(values[1], f"{path}, line {number}, n_samples")
             utterances.append(Utterance(*values))
+        if not utterances:
+            raise UserError(f"{path}: no utterance below the column names; make it again with make_manifest.py")
         table = cls(lines[0], tuple(utterances))
         table.validate(path)
         return table
@@ -144,6 +146,9 @@ class Manifest:
         return cls(lines[0], tuple(paths), tuple(lengths), str(path))
 
     def write(self, path) -> None:
+        for name in (self.root, *self.paths):
+            if "\t" in name or "\n" in name:
+                raise UserError(f"{name!r} has a tab or a line break, which manifests cannot hold; rename it")
         with atomic_text(path) as stream:
             print(self.root, file=stream)
             for name, length in zip(self.paths, self.n_samples, strict=True):

@@ -130,7 +130,8 @@ def onnx_card(trained: TrainedModel, card: CardText, file: str, measured: list[s
 {chr(10).join(outputs)}
 
 Emotions: {", ".join(trained.names["emotion"])}. {before} A row's answer does not
-depend on the others. Memory grows with the square of the length: cut minutes into pieces.
+depend on the others; in a file with int8 it does a little, as activations are scaled over the whole batch: give that
+one recording at a time, as `gmp-ser predict` does. Memory grows with the square of the length: cut minutes into pieces.
 
 {chr(10).join(measured)}
 

@@ -13,8 +13,9 @@ from .exported import check, trim_silence_db
 from .extras import need
 from .recognizer_model import Heads
 
-# Keys: what `exported.describe` gives; the head's safetensors, base64; what the weights have seen.
+# Keys: what `exported.describe` gives; the head's safetensors, base64; what the weights have seen; whether it is int8.
 METADATA, HEAD, PROVENANCE = "gmp_plugin", "gmp_plugin_head", "gmp_plugin_provenance"
+INT8 = "gmp_plugin_int8"
 
 
 class OnnxEngine:
@@ -24,10 +25,12 @@ class OnnxEngine:
         names, temperature, trim_silence_db: as `TrainedModel` has them.
         content: the whole description in the file.
         provenance: what the weights have seen.
+        int8: activations are scaled over a whole batch, so that recordings are computed one by one.
     """
 
-    def __init__(self, session, content: dict, heads: Heads, provenance: list):
+    def __init__(self, session, content: dict, heads: Heads, provenance: list, int8: bool = False):
         self.session, self.content, self.heads, self.provenance = session, content, heads, provenance
+        self.int8 = int8
         self.names, self.temperature = content["classes"], content["temperature"]
         self.trim_silence_db = trim_silence_db(content)
 
@@ -63,10 +66,12 @@ class OnnxEngine:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path} is no model of gmp-ser export ({error!r})") from None
-        return cls(session, content, heads.eval(), seen)
+        return cls(session, content, heads.eval(), seen, INT8 in metadata)
 
     def frames(self, waves: list[np.ndarray]) -> list[np.ndarray]:
         """As `RecognizerModel.frames`."""
+        if self.int8 and len(waves) > 1:
+            return [x for wave in waves for x in self.frames([wave])]
         n_samples = np.array([len(wave) for wave in waves], dtype=np.int64)
         audio = np.zeros((len(waves), n_samples.max()), dtype=np.float32)
         for row, wave in zip(audio, waves, strict=True):

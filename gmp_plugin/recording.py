@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from .corpora.audio import BadRecording, missing_bytes, trimmed_db
+from .corpora.audio import AGAIN, UNKNOWN_LENGTH, BadRecording, missing_bytes, trimmed_db
 from .frames import RECEPTIVE_FIELD, SAMPLE_RATE
 from .resampling import resample_blocks
 
 RATES = (1_000, 768_000)  # Hz; a header with another one is damaged, or no speech
 MAX_CHANNELS = 64
 BLOCK_VALUES = 2**20  # read at once, all channels together
-UNKNOWN_LENGTH = 2**40  # samples; some formats promise the largest number when they do not know
 
 SILENCE_DBFS = -60.0
+LARGE = 10.0  # floats a little above 1 are common
 CLIPPED_SHARE = 1e-3
 SHORT_SECONDS = 0.5
 
@@ -49,6 +49,8 @@ class Meter:
     def warnings(self, seconds: float) -> tuple[str, ...]:
         """What a reader of the answer should know."""
         found = []
+        if self.peak > LARGE:
+            found.append(f"samples up to {self.peak:.3g}, where -1 to 1 is expected")
         level, mixed = (20 * np.log10(max(peak, 1e-9)) for peak in (self.peak, self.mixed_peak))
         if self.peak == 0:
             found.append("silence: every sample is zero")
@@ -160,12 +162,15 @@ class Recording:
 
 
 def _check_file(path: Path, name: str) -> None:
-    if not path.exists():
-        raise BadRecording(f"{name} does not exist")
-    if not path.is_file():
-        raise BadRecording(f"{name} is no file")
-    if path.stat().st_size == 0:
-        raise BadRecording(f"{name} is empty (0 bytes)")
+    try:
+        if not path.exists():
+            raise BadRecording(f"{name} does not exist")
+        if not path.is_file():
+            raise BadRecording(f"{name} is no file")
+        if path.stat().st_size == 0:
+            raise BadRecording(f"{name} is empty (0 bytes)")
+    except OSError as error:  # a folder above it that is closed, or a name that is too long
+        raise BadRecording(f"{name} cannot be read: {error.strerror}") from None
     if not os.access(path, os.R_OK):
         raise BadRecording(f"{name} cannot be read: permission denied")
 
@@ -191,6 +196,8 @@ def _file_blocks(path: Path, name: str, n_samples: int | None) -> Iterator[np.nd
                 yield block
         except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
             reason = getattr(error, "error_string", error)
+            if n_samples is None:  # where a FLAC file ends, libsndfile cannot tell then
+                raise BadRecording(f"{name} does not say how long it is: {AGAIN}") from None
             raise BadRecording(f"{name} is damaged after {total / stream.samplerate:.1f} s ({reason})") from None
         if n_samples is not None and total < n_samples:
             raise BadRecording(

@@ -50,6 +50,12 @@ def test_where_everything_or_nothing_is_right_the_temperature_is_at_its_bound():
     assert fit_temperature(np.zeros((3, 4)), np.zeros(3, dtype=int)) in RANGE  # any is as good
 
 
+def test_where_everything_is_right_nothing_is_fitted():
+    """The likelihood would have every answer entirely sure."""
+    found = Calibration.fit(np.eye(4) * 5, np.arange(4), "abc", "valid.tsv")
+    assert found.temperature == 1.0 and found.nll_after == found.nll_before
+
+
 def test_calibration_error_by_hand():
     """Bins (0.6, 0.667] with one hit of two, and (0.933, 1] with a miss, of 15."""
     p = np.array([[0.62, 0.38], [0.36, 0.64], [0.96, 0.04]])

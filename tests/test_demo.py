@@ -61,10 +61,10 @@ def served(tmp_path_factory):
     assert not left
 
 
-def get(address, path, host=None):
+def get(address, path, **headers):
     """Status and content; the path as it stands, dots and all."""
     connection = http.client.HTTPConnection(urlparse(address).netloc, timeout=300)
-    connection.request("GET", path, headers={"Host": host} if host else {})
+    connection.request("GET", path, headers=headers)
     response = connection.getresponse()
     return response.status, response.read()
 
@@ -111,8 +111,18 @@ def test_it_is_no_proxy_and_has_no_other_name(served):
     paths = ["/monitoring", *(f"/gradio_api/{name}" for name in ("run/answer", "call/answer", "deep_link", "runs"))]
     for path in (*paths, "/gradio_api/file=http://example.com/a.wav", "/gradio_api/proxy=http://example.com/"):
         assert get(address, path)[0] == 404, path
-    assert get(address, "/", host="127.0.0.1")[0] == 200
-    assert get(address, "/", host="evil.example")[0] == 400  # a foreign name that leads here
+    assert get(address, "/", Host="127.0.0.1")[0] == 200
+    assert get(address, "/", Host="evil.example")[0] == 400  # a foreign name that leads here
+
+
+def test_other_pages_may_ask_for_nothing(served):
+    """A browser lets any page send an upload to the loopback, and says whose it is."""
+    address, _ = served
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null"):
+        connection = http.client.HTTPConnection(urlparse(address).netloc, timeout=300)
+        connection.request("POST", "/gradio_api/upload", b"", {"Origin": origin})
+        assert connection.getresponse().status == 403
+    assert get(address, "/config", Origin=address.rstrip("/"))[0] == 200
 
 
 def test_only_the_loopback_listens(served):
@@ -227,8 +237,13 @@ def test_the_answer_is_in_words(recognizer):
 def test_examples_are_computed_or_copied(tmp_path):
     computed = write_examples(tmp_path / "a")
     assert [soundfile.info(path).samplerate for path in computed] == [16_000] * 3
-    given = write_examples(tmp_path / "b", computed[:1])
-    assert [path.parent for path in given] == [tmp_path / "b"] and given[0].read_bytes() == computed[0].read_bytes()
+    (tmp_path / "c").mkdir()
+    shutil.copy(computed[1], tmp_path / "c" / computed[0].name)  # another one of the same name
+    chosen = [computed[0], tmp_path / "c" / computed[0].name]
+    given = write_examples(tmp_path / "b", chosen)
+    assert [path.name for path in given] == [path.name for path in chosen]
+    assert all(path.is_relative_to(tmp_path / "b") for path in given)
+    assert [path.read_bytes() for path in given] == [path.read_bytes() for path in chosen]
 
 
 def test_the_temporary_folder_goes_and_the_environment_is_as_before(monkeypatch):

@@ -18,7 +18,7 @@ from gmp_plugin.calibration import Calibration
 from gmp_plugin.cli import main
 from gmp_plugin.devices import default_device
 from gmp_plugin.errors import UserError
-from gmp_plugin.export import disagreement, export_folder, export_onnx, quantize
+from gmp_plugin.export import OWN, disagreement, export_folder, export_onnx, quantize
 from gmp_plugin.export_cost import cost_table
 from gmp_plugin.exported import read_folder
 from gmp_plugin.files import sha256
@@ -111,9 +111,27 @@ def test_what_is_there_is_not_replaced_by_accident(tmp_path):
     export_folder(trained, tmp_path / "folder", force=True)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="is not an exported recogniser, and is not replaced"):
+    with pytest.raises(UserError, match="home holds letter.txt, which is no part of an export; move it"):
         export_folder(trained, tmp_path / "home", force=True)
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+
+
+def test_an_export_is_replaced_whole_and_with_nothing_else(tmp_path, monkeypatch):
+    """From inside of it and by a link, too; a folder that somebody keeps under version control stays."""
+    first, second = (read_stage(save_stage(tmp_path / f"{seed}.pt", seed=seed)) for seed in (1, 2))
+    export_folder(first, tmp_path / "folder")
+    (tmp_path / "link").symlink_to("folder")
+    export_folder(second, tmp_path / "link", force=True)
+    weights = (tmp_path / "folder/head.safetensors").read_bytes()
+    monkeypatch.chdir(tmp_path / "folder")
+    export_folder(first, ".", force=True)
+    assert (tmp_path / "folder/head.safetensors").read_bytes() != weights
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == OWN
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.pt", "2.pt", "folder", "link"]
+    (tmp_path / "folder/.git").mkdir()
+    with pytest.raises(UserError, match="holds .git, which is no part of an export"):
+        export_folder(second, tmp_path / "folder", force=True)
+    assert (tmp_path / "folder/.git").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -209,6 +227,10 @@ def test_int8_is_smaller_and_near(tmp_path):
     a, b = (Recognizer.load(path)(voice(2.0), 16_000) for path in (checkpoint, tmp_path / "a.int8.onnx"))
     # Weights and activations have 256 steps: a percent of the logits' range of 60.
     np.testing.assert_allclose(b.logits, a.logits, atol=2.0)
+    # Its activations are scaled over all that is computed at once, which is one recording.
+    engine = OnnxEngine.load(tmp_path / "a.int8.onnx")
+    waves = [voice(2.0), 1e20 * voice(1.0)]
+    assert (engine.frames(waves)[0] == engine.frames(waves[:1])[0]).all()
 
 
 def test_a_wrong_export_would_not_be_written(tmp_path, monkeypatch):
@@ -318,6 +340,7 @@ def test_rates_on_training_data_are_not_published(tmp_path, fold, capsys):
         (["--to", "hf", "--out", "a", "--int8"], "go with --to onnx"),
         (["--to", "hf", "--out", "a", "--temperature", "-1"], "--temperature -1.0: expected"),
         (["--to", "hf", "--out", "a", "--results", "no.json"], "no.json is no finished result"),
+        (["--to", "hf", "--out", "a.pt", "--force"], "a.pt is no folder; give another --out"),
     ],
 )
 def test_bad_options_end_with_one_message(capsys, tmp_path, monkeypatch, args, message):

@@ -43,6 +43,18 @@ def test_manifest_errors_name_file_and_line(fold, line, text, message):
         m.Manifest.read(fold / "train.tsv")
 
 
+def test_names_that_no_manifest_can_hold(tmp_path):
+    with pytest.raises(UserError, match=r"'b/2\\tx.wav' has a tab or a line break, which manifests cannot hold"):
+        m.Manifest("/corpus", ("a.wav", "b/2\tx.wav"), (16_000, 16_000)).write(tmp_path / "train.tsv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_without_utterances(tmp_path):
+    m.UtteranceTable("/corpus", ()).write(tmp_path / "utterances.tsv")
+    with pytest.raises(UserError, match="no utterance below the column names"):
+        m.UtteranceTable.read(tmp_path / "utterances.tsv")
+
+
 def test_missing_and_empty_manifest(tmp_path):
     with pytest.raises(UserError, match="none.tsv does not exist"):
         m.Manifest.read(tmp_path / "none.tsv")

@@ -13,9 +13,11 @@ import soundfile
 from conftest import REPO
 from serving import STAGE1, save_stage, voice
 
+from gmp_plugin.answers import CsvWriter
 from gmp_plugin.cli import main
 from gmp_plugin.inputs import Input, file_stems, find_inputs
 from gmp_plugin.manifest import Manifest, Utterance, UtteranceTable
+from gmp_plugin.recognizer import Recognition
 
 
 @pytest.fixture
@@ -77,6 +79,29 @@ def test_json_lines_and_csv_hold_the_same(capsys, tmp_path, recordings):
             assert (row["emotion"], row["gender"]) == (o["emotion"], o["gender"])
             shares = {name: float(row[f"p_{name}"]) for name in ("angry", "happy", "neutral", "sad", "female", "male")}
             assert shares == o["probabilities"] | o["gender_probabilities"]
+
+
+def test_an_emotion_and_a_gender_of_one_name():
+    stream = io.StringIO()
+    names = {"emotion": ["angry", "other"], "gender": ["female", "other"]}
+    answer = Recognition(
+        "a.wav", 1.0, "angry", 0.75, {"angry": 0.75, "other": 0.25}, gender="female",
+        gender_probabilities={"female": 0.875, "other": 0.125},
+    )  # fmt: skip
+    CsvWriter(stream, names, ["a.wav"]).write("a.wav", answer)
+    (row,) = csv.DictReader(io.StringIO(stream.getvalue()))
+    shares = {name: float(value) for name, value in row.items() if name.startswith("p_")}
+    assert shares == {"p_angry": 0.75, "p_other": 0.25, "p_female": 0.875, "p_gender_other": 0.125}
+
+
+def test_a_recording_out_of_reach_does_not_end_the_others(capsys, tmp_path, model):
+    """By a name that this file system cannot have."""
+    out = tmp_path / "answers.csv"
+    soundfile.write(tmp_path / "a.wav", voice(1.0), 16_000)
+    Manifest(str(tmp_path), ("a.wav", "x" * 300), (16_000, 16_000)).write(tmp_path / "list.tsv")
+    code, _, err = predict(capsys, "--model", model, tmp_path / "list.tsv", "--format", "csv", "--out", out)
+    assert code == 1 and "cannot be read: File name too long" in err
+    assert [bool(row["error"]) for row in csv.DictReader(io.StringIO(out.read_text()))] == [False, True]
 
 
 def test_an_existing_file_is_kept_without_force(capsys, tmp_path, model, recordings):
@@ -154,6 +179,7 @@ def test_names_that_some_program_stumbles_over(capsys, tmp_path, model):
         (["--window", "3", "a.wav"], "--window, --hop and --timeline-formats are of a timeline: give --timeline"),
         (["--out", "{empty}", "--force", "a.wav"], "empty is a folder; give a file"),
         (["--timeline", "t", "--window", "nan", "a.wav"], "expected a hop of at least 0.02 s"),
+        (["--timeline", "t", "--out", "t/a.csv", "a.wav"], "--out t/a.csv is a file of the timelines"),
     ],
 )
 def test_what_cannot_begin_ends_with_one_message(capsys, tmp_path, args, message):

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from serving import voice
 
-from gmp_plugin.corpora.audio import BadRecording
+from gmp_plugin.corpora.audio import BadRecording, prepare_audio
 from gmp_plugin.recording import Meter, Recording
 
 
@@ -157,6 +157,19 @@ def test_a_wav_from_a_pipe_does_not_know_its_length(tmp_path):
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
     (tmp_path / "a.wav").write_bytes(data)
     assert len(read(Recording.open(tmp_path / "a.wav"))[0]) == 16_000
+
+
+def test_a_flac_from_a_pipe_is_told_to_be_written_again(tmp_path):
+    """An encoder that writes to a pipe leaves the number of samples in the header at 0."""
+    data = bytearray(write(tmp_path / "a.flac", voice(1.0)).read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(data)
+    message = "does not say how long it is.* encode it again into a file, as by ffmpeg"
+    with pytest.raises(BadRecording, match=message):
+        read(Recording.open(tmp_path / "a.flac"))
+    with pytest.raises(BadRecording, match=message):
+        prepare_audio(tmp_path, "a.flac", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC"])

@@ -53,6 +53,12 @@ def run(args) -> int:
     source = args.manifest or f"test parts of {len(args.results)} models"
     fitted = Calibration.fit(logits, labels, sha256(args.model), source)
     fitted.save(out)
+    if (logits.argmax(-1) == labels).all():
+        print(
+            f"{source}: all {len(labels)} recordings are recognised, which does not tell how sure the model may be; "
+            "give more, and of other speakers",
+            file=sys.stderr,
+        )
     print(
         f"{out}: temperature {fitted.temperature:.3f}; on {fitted.n_utterances} recordings the expected calibration "
         f"error ({fitted.ece_bins} bins) goes from {100 * fitted.ece_before:.1f} to {100 * fitted.ece_after:.1f} %"

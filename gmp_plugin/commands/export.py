@@ -78,10 +78,10 @@ def read_card(args):
     from ..fold_results import read_results
     from ..model_card import CardText
 
-    model, beside = Path(args.model), Path(args.model).with_name("result.json")
+    model = Path(args.model)
     own = sha256(model) if model.is_file() else None
     results = read_results(args.results)
-    if not results and own and beside.is_file():
+    if not results and own and (beside := model.with_name("result.json")).is_file():
         results = [result for result in read_results([beside]) if result.get("checkpoint_sha256") == own]
     return CardText(args.title, args.about, args.licence, args.corpus, tuple(results), own)
 

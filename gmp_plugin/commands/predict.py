@@ -61,6 +61,8 @@ def run(args) -> int:
     if args.timeline:
         planned = [path for stem in stems for path in timeline_paths(args.timeline, stem, args.timeline_formats)]
         refuse_existing(*planned, force=args.force)
+        if args.out and Path(args.out).absolute() in {Path(path).absolute() for path in planned}:
+            raise UserError(f"--out {args.out} is a file of the timelines; give another name")
     recognizer = load(args)
     if args.model is None:
         print("note: the model of the package, made from German acted speech, to try the tools with", file=sys.stderr)

@@ -16,11 +16,14 @@ from ..resampling import resample
 SUFFIXES = (".wav", ".flac")
 CACHE = "audio_cache"  # folder of the recordings that had to be resampled, beside the manifests
 TRIM_BLOCK, TRIM_MARGIN = frames.SAMPLE_RATE // 50, frames.SAMPLE_RATE // 20  # 20 ms and 50 ms, in samples
-TRIMMED = " trimmed at {:g} dB"  # how a file's comment ends that was
+TRIMMED = " trimmed at {:g} dB"  # how the comment of a copy ends that was, after the stamp of its source
+TRIMMED_COMMENT = re.compile(r"[0-9a-f]{64} trimmed at (\S+) dB")
 # Some writers put the size of the whole file into the data chunk: a header's length too much.
 WAV_SIZE_TOLERANCE = 1024
 # Programs that write to a pipe do not know the size and put one of the largest numbers.
 WAV_SIZE_UNKNOWN = 0x7FFF0000
+UNKNOWN_LENGTH = 2**40  # samples; some formats promise the largest number when they do not know
+AGAIN = "encode it again into a file, as by ffmpeg -i INPUT OUTPUT.flac"
 
 
 class BadRecording(UserError):
@@ -128,7 +131,7 @@ def trimmed_db(path) -> float | None:
     """At how many dB `prepare_audio` cut the silence of a file; None for any other file."""
     try:
         with soundfile.SoundFile(os.fsencode(path)) as stream:  # bytes: names need not be UTF-8
-            found = re.search(TRIMMED.format(0).replace("0", r"(\S+)") + "$", stream.comment)
+            found = TRIMMED_COMMENT.fullmatch(stream.comment)
     except (soundfile.SoundFileError, OSError):
         return None
     return float(found[1]) if found else None
@@ -153,17 +156,23 @@ def _info(source: Path):
             f"{os.fsencode(source).decode(errors='backslashreplace')} has a name that is not UTF-8, which manifests "
             "cannot hold; rename it, or leave it out with --skip-bad"
         )
-    if not source.is_file():
-        raise BadRecording(f"{source} does not exist; copy it there, or leave it out with --skip-bad")
-    if source.stat().st_size == 0:
-        raise BadRecording(f"{source} is empty (0 bytes); copy it again, or leave it out with --skip-bad")
     try:
+        if not source.is_file():
+            raise BadRecording(f"{source} does not exist; copy it there, or leave it out with --skip-bad")
+        if source.stat().st_size == 0:
+            raise BadRecording(f"{source} is empty (0 bytes); copy it again, or leave it out with --skip-bad")
         info = soundfile.info(source)
-    except soundfile.LibsndfileError as error:
+    except OSError as error:  # a folder above it that is closed, or a name that is too long
         raise BadRecording(
-            f"{source} cannot be read as audio ({error.error_string}); expected WAV or FLAC: copy or convert it "
-            "again, or leave it out with --skip-bad"
+            f"{source} cannot be read ({error.strerror}); make it readable, or leave it out with --skip-bad"
         ) from None
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: what ends in .raw has no header
+        raise BadRecording(
+            f"{source} cannot be read as audio ({getattr(error, 'error_string', error)}); expected WAV or FLAC: copy "
+            "or convert it again, or leave it out with --skip-bad"
+        ) from None
+    if info.frames >= UNKNOWN_LENGTH:
+        raise BadRecording(f"{source} does not say how long it is; {AGAIN}, or leave it out with --skip-bad")
     if info.frames == 0:
         raise BadRecording(f"{source} is empty (0 samples); copy it again, or leave it out with --skip-bad")
     missing = missing_bytes(info.extra_info)
