@@ -42,7 +42,7 @@ def export_folder(trained: TrainedModel, folder, card: CardText | None = None, f
         provenance.published(trained.provenance, card.corpus),
     )  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)) for _ in range(2))
+    temporary, old = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)), None
     try:
         write_huggingface(hubert, temporary, force=True)
         tensors = {name: tensor.contiguous() for name, tensor in trained.tensors.items()}
@@ -55,11 +55,17 @@ def export_folder(trained: TrainedModel, folder, card: CardText | None = None, f
         temporary.chmod(0o755)
         if folder.is_dir():
             _refuse_foreign(folder)  # something may have come since
+            old = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             os.replace(folder, old)
-        os.replace(temporary, folder)
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if old:
+                os.replace(old, folder)
+            raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        for leftover in filter(None, (temporary, old)):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def export_onnx(trained: TrainedModel, path, card: CardText | None = None, force: bool = False) -> float:

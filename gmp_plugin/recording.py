@@ -196,7 +196,7 @@ def _file_blocks(path: Path, name: str, n_samples: int | None) -> Iterator[np.nd
                 yield block
         except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
             reason = getattr(error, "error_string", error)
-            if n_samples is None:  # where a FLAC file ends, libsndfile cannot tell then
+            if n_samples is None and stream.format == "FLAC":  # where that ends, libsndfile cannot tell
                 raise BadRecording(f"{name} does not say how long it is: {AGAIN}") from None
             raise BadRecording(f"{name} is damaged after {total / stream.samplerate:.1f} s ({reason})") from None
         if n_samples is not None and total < n_samples:

@@ -92,8 +92,8 @@ def on_two_ranks(arguments):
     return done.stdout + done.stderr
 
 
-def final_state(save_dir, name="checkpoint_last.pt"):
-    return torch.load(save_dir / name, weights_only=True)
+def final_state(save_dir):
+    return torch.load(save_dir / "checkpoint_last.pt", weights_only=True)
 
 
 def assert_same(a, b, where=""):

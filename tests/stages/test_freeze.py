@@ -51,7 +51,10 @@ def test_adam_begins_when_hubert_does(how, fold, tmp_path):
         arguments = [*settings(fold, tmp_path, updates), "++model.hubert.encoder_layerdrop=0"]
         return run(*arguments, "common.bf16=true") if how == "bf16" else on_two_ranks(arguments)
 
+    train(2)
+    hubert, _ = weights(tmp_path)
     train(4)
+    assert not changed(hubert, weights(tmp_path)[0])
     head = updates_of_adam(tmp_path)  # what it has not changed is not in there
     assert set(head) == {4} and len(head) == len(weights(tmp_path)[1])
     train(6)
