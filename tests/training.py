@@ -2,7 +2,9 @@
 
 import atexit
 import multiprocessing
+import multiprocessing.connection
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -42,21 +44,25 @@ FAIRSEQ = multiprocessing.get_context("forkserver")
 FAIRSEQ.set_forkserver_preload(["fairseq_cli.hydra_train"])
 
 
-def start(arguments, output, errors, before=None):
+def start(arguments, output, errors, before=None, environment=()):
     """Start fairseq-hydra-train with a `command` from the repository root, in a process group of its own.
 
     Args:
         output, errors: files for standard output and error; may be the same.
         before: function that is called in the process first; of a module, so that it can be sent there.
+        environment: variables that it has beside those of this process.
     """
-    process = FAIRSEQ.Process(target=_hydra_train, args=([*map(str, arguments)], output, errors, before))
+    environment = {**os.environ, **dict(environment)}  # the server's are those of its first call
+    process = FAIRSEQ.Process(target=_hydra_train, args=([*map(str, arguments)], output, errors, before, environment))
     process.start()
     return process
 
 
-def _hydra_train(arguments, output, errors, before):
+def _hydra_train(arguments, output, errors, before, environment):
     os.setsid()
     os.chdir(REPO)
+    os.environ.clear()
+    os.environ.update(environment)
     for stream, file in ((1, output), (2, errors)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), stream)
     from fairseq_cli.hydra_train import cli_main
@@ -86,8 +92,31 @@ def run(*arguments):
 
 
 def on_two_ranks(arguments):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
-    done = subprocess.run([*torchrun, *arguments, "+parallel=cpu"], cwd=REPO, capture_output=True, text=True)
+    """As `run`, on two CPU ranks, by the variables that torchrun would give them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    with tempfile.NamedTemporaryFile("r") as output:
+        ranks = [
+            start([*arguments, "+parallel=cpu"], output.name, output.name, None, {**common, "RANK": r, "LOCAL_RANK": r})
+            for r in ("0", "1")
+        ]
+        left = {rank.sentinel: rank for rank in ranks}
+        while left:
+            for sentinel in multiprocessing.connection.wait(list(left)):
+                if left.pop(sentinel).exitcode != 0:  # the other would wait for it
+                    for rank in left.values():
+                        rank.kill()
+        printed = output.read()
+    assert [rank.exitcode for rank in ranks] == [0, 0], printed[-6000:]
+    return printed
+
+
+def torchrun(arguments):
+    """The same by torchrun itself, as users call it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
+    done = subprocess.run([*command, *arguments, "+parallel=cpu"], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from training import STAGES, assert_same, command, final_state, on_two_ranks, run
+from training import STAGES, assert_same, command, final_state, on_two_ranks, run, torchrun
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "encoder_layerdrop": 0.0}  # dropout is drawn per rank
 
@@ -53,7 +53,7 @@ def test_two_ranks_of_gemo_clap_compare_the_recordings_of_both(fold, tmp_path):
 
 def test_a_rank_without_a_batch_of_its_own_keeps_gemo_clap_company(fold, tmp_path):
     """Three batches for two ranks, of three, three and two recordings."""
-    output = on_two_ranks(command("gemo_clap", fold, tmp_path, 4, "common.log_format=json"))
+    output = torchrun(command("gemo_clap", fold, tmp_path, 4, "common.log_format=json"))
     assert [entry["num_updates"] for entry in losses(output, "update")][-1] == 4
 
 
