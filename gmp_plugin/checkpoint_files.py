@@ -74,13 +74,13 @@ def ensure_readable(save_dir, stage: str, train: Manifest | None = None, split: 
         )
 
 
-def so_far(save_dir) -> tuple[int, list[dict]]:
-    """Updates of `checkpoint_last.pt` in `save_dir`, and its provenance; 0 and nothing without one."""
+def so_far(save_dir) -> tuple[int, dict]:
+    """Updates of `checkpoint_last.pt` in `save_dir`, and its task's state; 0 and nothing without one."""
     last = Path(save_dir) / "checkpoint_last.pt"
     if not last.exists():
-        return 0, []
+        return 0, {}
     state = read_checkpoint(last)
-    return _updates(state), _provenance(state)
+    return _updates(state), state.get("task_state") or {}
 
 
 def _replace(last: Path, stage: str, reason: str) -> None:

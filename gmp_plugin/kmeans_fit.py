@@ -45,7 +45,7 @@ def deterministic():
 def fit_nested(x: Tensor, scales: list[int], seed: int) -> dict[int, Tensor]:
     """Centroids `(K, D)` of every scale, rising, for frames `(N, D)` float32."""
     generator = torch.Generator(x.device).manual_seed(seed)
-    squares = x.pow(2).sum(1)
+    squares = squared_lengths(x)
     result: dict[int, Tensor] = {}
     coarse = labels = None
     for k in with_steps(scales):
@@ -81,12 +81,17 @@ def one_thread():
         torch.set_num_threads(before)
 
 
+def squared_lengths(x: Tensor) -> Tensor:
+    """Of frames `(N, D)`, in memory for `CHUNK` of them: `(N,)`."""
+    return torch.cat([rows.pow(2).sum(1) for rows in x.split(CHUNK)])
+
+
 def nearest(x: Tensor, centroids: Tensor, squares: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Number of the nearest centroid and squared distance to it, for frames `(N, D)`: both `(N,)`.
 
     `squares` are the frames' squared lengths, if known. Ties go to the lowest number.
     """
-    squares = x.pow(2).sum(1) if squares is None else squares
+    squares = squared_lengths(x) if squares is None else squares
     offsets = centroids.pow(2).sum(1)
     labels, distances = [], []
     for rows, square in zip(x.split(CHUNK), squares.split(CHUNK), strict=True):

@@ -18,7 +18,8 @@ def prompt_texts(names, template: str, prompts: dict | None = None) -> list[str]
     """
     if "{}" not in template:
         raise UserError(
-            f"task.prompt={template!r} has no {{}}, which stands for the class; give it as 'emotion is {{}}'"
+            f"task.prompt={template!r} has no {{}}, which stands for the class; "
+            "give it as 'task.prompt=\"emotion is {}\"'"
         )
     texts = [str((prompts or {}).get(name, template.replace("{}", name))) for name in names]
     if len(set(texts)) < len(texts):

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.models import MODEL_DATACLASS_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
@@ -70,6 +73,7 @@ def check_restart(config) -> None:
     changed = []
     for section, keys in IDENTITY.items():
         now, then = (plain(cfg.get(section) or {}) for cfg in (config, before))
+        now = _defaults(section, now.get("_name")) | now  # which fairseq fills in later
         both = now.keys() & then.keys() & (keys or now.keys())
         changed += [f"{section}.{k}={now[k]}, there {then[k]}" for k in sorted(both) if not _equal(now[k], then[k])]
     if changed:
@@ -77,6 +81,18 @@ def check_restart(config) -> None:
             f"{last} is of a run with other settings ({'; '.join(changed)}); give the same, or another "
             "checkpoint.save_dir, or remove it"
         )
+
+
+def _defaults(section: str, name: str | None) -> dict:
+    """Of a task, model or criterion of that name; without those that are taken from other settings."""
+    from . import tasks  # noqa: F401  (registers them)
+
+    registries = {
+        "task": TASK_DATACLASS_REGISTRY, "model": MODEL_DATACLASS_REGISTRY, "criterion": CRITERION_DATACLASS_REGISTRY,
+    }  # fmt: skip
+    known = registries.get(section, {}).get(name)
+    defaults = OmegaConf.to_container(OmegaConf.structured(known), enum_to_str=True) if known else {}
+    return {key: value for key, value in defaults.items() if not str(value).startswith("${")}
 
 
 def _equal(now, then) -> bool:

@@ -1,8 +1,8 @@
 """Write a trained model for others: as a Hugging Face folder with a card, or as ONNX for onnxruntime.
 
 The folder holds the backbone as transformers loads it, the head as safetensors, class names and a model card; every
-gmp-ser command takes it as --model. The ONNX file takes batches of any size and length; a text beside it describes
-input and output. It is compared with the model before it is written.
+gmp-ser command but calibrate takes it as --model. The ONNX file takes batches of any size and length; a text beside it
+describes input and output. It is compared with the model before it is written.
 """
 
 import argparse

@@ -6,6 +6,7 @@ from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
+from fairseq import utils
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
@@ -48,8 +49,14 @@ class MultiscaleLabelPretrainingCriterion(FairseqCriterion):
                 raise UserError(
                     f"criterion.scale_weights has {len(self.scale_weights)} values for {len(self.scales)} label sets"
                 )
-            if not any(weight > 0 for weight in self.part_weights.values()):
-                raise UserError("criterion: pred_masked_weight and pred_nomask_weight are both 0, nothing is trained")
+            for names, weights in (
+                ("pred_masked_weight and pred_nomask_weight", self.part_weights.values()),
+                ("scale_weights", self.scale_weights),
+            ):
+                if min(weights) < 0 or max(weights) == 0:
+                    raise UserError(
+                        f"criterion.{names}: expected no weight below 0, and one above it, or nothing is trained"
+                    )
 
     def forward(self, model, sample, reduce=True):
         """Loss in nats summed over frames and scales, number of frames, and what to log.
@@ -113,7 +120,7 @@ class MultiscaleLabelPretrainingCriterion(FairseqCriterion):
             metrics.log_scalar(name, total(name) / max(frames, 1) / math.log(2), frames, round=4)
             accuracy = 100 * total(f"correct_{part_scale}") / max(frames, 1)
             metrics.log_scalar(f"accuracy_{part_scale}", accuracy, frames, round=3)
-            metrics.log_derived(f"ppl_{part_scale}", lambda meters, key=name: round(2 ** meters[key].avg, 3))
+            metrics.log_derived(f"ppl_{part_scale}", lambda meters, key=name: utils.get_perplexity(meters[key].avg, 3))
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

@@ -7,6 +7,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 
+from ..errors import UserError, exit_with_message
 from .confusion import count_log, reduce_counts
 
 
@@ -22,6 +23,9 @@ class MultitaskEmotionGenderCriterionConfig(FairseqDataclass):
 class MultitaskEmotionGenderCriterion(FairseqCriterion):
     def __init__(self, task, class_weights: str, alpha: float):
         super().__init__(task)
+        with exit_with_message():
+            if not 0 <= alpha <= 1:
+                raise UserError(f"criterion.alpha={alpha}: expected 0 to 1")
         self.class_weights = class_weights
         self.weights = {"emotion": alpha, "gender": 1 - alpha}
 

@@ -57,6 +57,7 @@ class SpeechDataset(FairseqDataset):
         if not self.long_enough.any():
             raise UserError(f"{manifest.file}: no recording has the {min_sample_size} samples of task.min_sample_size")
         self.epoch = 1
+        self.n_ranks = 1  # processes that share the batches
         # Before data loaders fork, so that their workers share it: 16-bit audio is kept in 16 bits.
         self.cache = self.in_memory(cache_bytes) if 2 * sum(manifest.n_samples) <= cache_bytes else None
 
@@ -139,7 +140,7 @@ class SpeechDataset(FairseqDataset):
     def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
         # Always 1: with fairseq's default of 8 its batcher drops the last utterances of a split
         # whose number is no multiple (fairseq 0.12.3, `batch_by_size_vec`).
-        return super().batch_by_size(indices, max_tokens, max_sentences, 1)
+        return equally_many(super().batch_by_size(indices, max_tokens, max_sentences, 1), self.n_ranks)
 
     def num_tokens(self, index: int) -> int:
         return int(self.sizes[index])
@@ -161,7 +162,7 @@ class SpeechDataset(FairseqDataset):
         return drawn[np.argsort(-bucket, kind="stable")]
 
     def draw_balanced(self) -> np.ndarray:
-        """As many utterances as there are, the same number of each class, in random order."""
+        """About as many utterances as there are, the same number of each class, in random order."""
         classes = [np.flatnonzero(self.balance == c) for c in np.unique(self.balance)]
         each = -(-len(self) // len(classes))
         rounds = [
@@ -169,3 +170,20 @@ class SpeechDataset(FairseqDataset):
             for members in classes
         ]
         return np.random.permutation(np.concatenate(rounds))
+
+
+def equally_many(batches, n_ranks: int) -> list:
+    """`batches`, the fullest ones cut in halves until their number is a multiple of `n_ranks`.
+
+    For a rank that lacks one fairseq repeats another's, and then leaves out of the update's count all batches that the
+    rank has gathered by `update_freq` (fairseq 0.12.3, `Trainer.train_step`): the gradient would be too large. Batches
+    of one utterance stay, so that a rank may still lack one.
+    """
+    batches = list(batches)
+    while len(batches) % n_ranks:
+        i = max(range(len(batches)), key=lambda i: len(batches[i]))
+        half = len(batches[i]) // 2
+        if not half:
+            break
+        batches[i : i + 1] = [batches[i][:half], batches[i][half:]]
+    return batches

@@ -10,6 +10,7 @@ from fairseq.models import BaseFairseqModel
 from omegaconf import II, OmegaConf
 from torch import Tensor
 
+from ..errors import UserError
 from ..hubert.backbone import HubertBackbone
 from ..hubert.checkpoint import CHECKPOINT_HELP, backbone_settings, build_backbone
 from ..modules.pooling import POOLINGS, make_pooling
@@ -29,7 +30,9 @@ class StageModelConfig(FairseqDataclass):
         },
     )
     freeze_feature_extractor: bool = field(default=False, metadata={"help": "keep the convolutional encoder as it is"})
-    mask_prob: float = field(default=0.0, metadata={"help": "share of frames masked if no spans overlapped"})
+    mask_prob: float = field(
+        default=0.0, metadata={"help": "share of frames masked if no spans overlapped; one span at least"}
+    )
     mask_length: int = field(default=10, metadata={"help": "length of a masked span in frames"})
     seed: int = II("common.seed")
 
@@ -44,7 +47,7 @@ class UtteranceModelConfig(StageModelConfig):
     lstm_layers: int = field(default=1, metadata={"help": "layers of the BiLSTM"})
     projection_dim: int = field(default=256, metadata={"help": "size between a head's two layers"})
     freeze_finetune_updates: int = field(
-        default=0, metadata={"help": "updates of the head alone, before HuBERT learns along"}
+        default=0, metadata={"help": "updates of all but HuBERT, before it learns along"}
     )
 
 
@@ -66,6 +69,8 @@ class StageModel(BaseFairseqModel):
         return cls(cfg, task)
 
     def build_hubert(self, cfg: StageModelConfig, task) -> HubertBackbone:
+        if not 0 <= cfg.mask_prob <= 1:
+            raise UserError(f"model.mask_prob={cfg.mask_prob}: expected a share of the frames, 0 to 1")
         overrides = OmegaConf.to_container(cfg.hubert) if OmegaConf.is_config(cfg.hubert) else dict(cfg.hubert or {})
         overrides |= {"mask_prob": cfg.mask_prob, "mask_length": cfg.mask_length}
         kept = task.state.state_dict.get("hubert")

@@ -20,7 +20,8 @@ class FusedAdamConfig(FairseqDataclass):
 
 @register_optimizer("fused_adam", dataclass=FusedAdamConfig)
 class FusedAdam(FairseqOptimizer):
-    """`torch.optim.AdamW(fused=True)`: the update of fairseq's `adam`, one pass over all parameters.
+    """`torch.optim.AdamW(fused=True)`: the update of fairseq's `adam` (but for where eps is added), one pass over all
+    parameters.
 
     fairseq's own is a Python loop over tensors on a CPU, and needs apex to be fused on a GPU.
     """

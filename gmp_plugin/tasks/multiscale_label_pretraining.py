@@ -36,7 +36,8 @@ class MultiscaleLabelPretrainingTask(SpeechTask):
         self.state.add_factory("scales", self.read_scales)
 
     @classmethod
-    def check_course(cls, cfg, seen):
+    def check_course(cls, cfg, before):
+        seen = before.get("provenance", [])
         origin = Path(cfg.label_dir or cfg.data or "") / provenance.FILE
         now = provenance.fitted(provenance.read(origin)) if origin.is_file() else None
         if now and provenance.fitted(seen) and all(e.get("centroids") != now for e in seen):

@@ -85,9 +85,10 @@ class SpeechTask(FairseqTask):
                     ensure_readable(cfg.save_dir, cls.stage, manifest, cfg.train_subset)
             if torch.distributed.is_initialized():
                 torch.distributed.barrier()
-            updates, seen = so_far(cfg.save_dir)
+            updates, before = so_far(cfg.save_dir)
+            seen = before.get("provenance", [])
             with exit_with_message():
-                cls.check_course(cfg, seen)
+                cls.check_course(cfg, before)
             if 0 < cfg.max_update <= updates:
                 # fairseq would train one more update before it looks.
                 logger.info(f"{cfg.save_dir}: all {updates} updates are done already (optimization.max_update)")
@@ -98,8 +99,8 @@ class SpeechTask(FairseqTask):
         return cls(cfg)
 
     @classmethod
-    def check_course(cls, cfg, seen: list[dict]) -> None:
-        """Raise `UserError` if a checkpoint that has `seen` this cannot be trained on; nothing without one."""
+    def check_course(cls, cfg, before: dict) -> None:
+        """Raise `UserError` if a checkpoint with `before` as its task's state cannot be trained on; {} is none."""
 
     def folder(self) -> Path:
         if not self.cfg.data:
@@ -178,6 +179,11 @@ class SpeechTask(FairseqTask):
         )
         crops_from = frames.n_samples(frames.n_frames(longest)) if longest and self.cfg.random_crop else None
         return ConvCache(int(size * 1e9), folder, shorter_than=crops_from)
+
+    def get_batch_iterator(self, dataset, *args, num_shards: int = 1, **kwargs):
+        if dataset.shuffle:  # of validation every batch is counted by itself
+            dataset.n_ranks = num_shards
+        return super().get_batch_iterator(dataset, *args, num_shards=num_shards, **kwargs)
 
     def train_step(self, sample, *args, **kwargs):
         self.check_read(sample)

@@ -1,8 +1,11 @@
 """What stages 1 and 3 share: utterances with classes."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..corpora.audio import trimmed_db
+from ..errors import UserError
+from ..manifest import read_dictionary
 from .speech_task import SpeechTask, SpeechTaskConfig
 
 
@@ -17,6 +20,16 @@ class UtteranceTask(SpeechTask):
     """A task whose targets are classes of the utterances; `kinds` names them, as their files end."""
 
     kinds: tuple[str, ...]
+
+    @classmethod
+    def check_course(cls, cfg, before):
+        for kind in cls.kinds:
+            path = Path(cfg.data or "") / f"dict.{kind}.txt"
+            if kind in before and path.is_file() and (now := read_dictionary(path)) != before[kind]:
+                raise UserError(
+                    f"{path} has the classes {', '.join(now)}, but {cfg.save_dir}/checkpoint_last.pt was trained on "
+                    f"{', '.join(before[kind])}; give another checkpoint.save_dir, or remove it"
+                )
 
     def targets(self, split, manifest):
         labels = self.class_labels(split, manifest, self.kinds)

@@ -91,6 +91,18 @@ def test_no_utterance_is_lost_in_batches(manifest, sentences, tokens):
     assert sorted(i for b in batches for i in b) == list(range(8))
 
 
+@pytest.mark.parametrize(
+    "n_ranks, sentences, expected", [(2, 3, 4), (4, 3, 4), (5, 8, 5), (8, 3, 8), (3, 1, 8), (9, 3, 8)]
+)
+def test_every_rank_has_as_many_batches(manifest, n_ranks, sentences, expected):
+    """As far as there are utterances to part."""
+    dataset = SpeechDataset(manifest)
+    dataset.n_ranks = n_ranks
+    batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=sentences)
+    assert len(batches) == expected
+    assert sorted(i for b in batches for i in b) == list(range(8))
+
+
 def test_batches_hold_utterances_of_similar_length():
     lengths = np.random.default_rng(0).lognormal(np.log(57_000), 0.6, 500).astype(int) + 9000
     manifest = Manifest("/nowhere", tuple(map(str, range(500))), tuple(lengths.tolist()), "a.tsv")

@@ -54,6 +54,11 @@ def test_stage1_is_nine_tenths_emotion_and_one_tenth_gender(fold):
     assert sum(v for k, v in log.items() if k.startswith("_emotion:")) == 8
 
 
+def test_stage1_takes_a_share_for_alpha(fold):
+    with pytest.raises(SystemExit, match="criterion.alpha=9.0: expected 0 to 1"):
+        build("multitask_emotion_gender", {"data": str(fold)}, criterion={"alpha": 9.0})
+
+
 def test_uar_in_the_logs_comes_from_summed_counts(fold):
     task, model, criterion = build("multitask_emotion_gender", {"data": str(fold)})
     dataset = (batch(task), task.dataset("train"))[1]
@@ -132,8 +137,24 @@ def test_stage2_scale_weights(km_labels):
     assert loss.item() == pytest.approx(2 * log["loss_masked_8"], rel=1e-6)
     with pytest.raises(SystemExit, match="scale_weights has 1 values for 2 label sets"):
         build_with(scale_weights=[1.0])
-    with pytest.raises(SystemExit, match="both 0, nothing is trained"):
-        build_with(pred_masked_weight=0.0)
+    for weights in ({"pred_masked_weight": 0.0}, {"scale_weights": [0.0, 0.0]}, {"scale_weights": [2.0, -1.0]}):
+        with pytest.raises(SystemExit, match=f"{[*weights][0]}.*: expected no weight below 0, and one above it"):
+            build_with(**weights)
+
+
+@pytest.mark.parametrize("mask_prob", [6.5, -0.8])
+def test_a_share_of_masked_frames_is_a_share(km_labels, mask_prob):
+    with pytest.raises(SystemExit, match=f"model.mask_prob={mask_prob}: expected a share of the frames, 0 to 1"):
+        build("multiscale_label_pretraining", km_labels, {"mask_prob": mask_prob})
+
+
+def test_a_stage2_that_diverges_goes_on_logging(km_labels):
+    """A perplexity beyond any number, as fairseq's own logs it."""
+    _, _, criterion = build("multiscale_label_pretraining", km_labels)
+    log = {"loss": 1e4, "sample_size": 10, "frames_masked": 10, "loss_masked_4": 1e4, "correct_masked_4": 0}
+    with metrics.aggregate() as agg:
+        criterion.reduce_metrics([log])
+        assert agg.get_smoothed_values()["ppl_masked_4"] == math.inf
 
 
 def test_stage2_label_smoothing_in_training_alone(km_labels):

@@ -11,7 +11,7 @@ STILL = {"dropout": 0.0, "attention_dropout": 0.0, "encoder_layerdrop": 0.0}  # 
 
 def losses(output, key):
     """Logged figures of the lines that have `key`, in order."""
-    wanted = ("loss", "uar", "war", "accuracy_masked_8", "num_updates")
+    wanted = ("loss", "uar", "war", "accuracy_masked_8", "num_updates", "gnorm")
     logged = [json.loads(line[line.index("{") :]) for line in output.splitlines() if '{"epoch"' in line]
     logged = [{k.removeprefix("valid_"): v for k, v in entry.items()} for entry in logged if key in entry]
     return [{k: float(v) for k, v in entry.items() if k in wanted} for entry in logged]
@@ -51,9 +51,24 @@ def test_two_ranks_of_gemo_clap_compare_the_recordings_of_both(fold, tmp_path):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-2)
 
 
+def test_batches_that_do_not_divide_among_the_ranks(fold, tmp_path):
+    """Three batches for two ranks that gather two each make the same update as all recordings at once."""
+    more = ["common.log_format=json"]
+    one = run(*command("stage1", fold, tmp_path / "one", 4, *more, "dataset.batch_size=8", hubert=STILL))
+    two = on_two_ranks(
+        command("stage1", fold, tmp_path / "two", 4, *more, "optimization.update_freq=[2]", hubert=STILL)
+    )
+    assert len(losses(one, "update")) == 4
+    for a, b in zip(losses(one, "update"), losses(two, "update"), strict=True):
+        assert b == pytest.approx(a, rel=2e-3) and a["gnorm"] > 0
+
+
 def test_a_rank_without_a_batch_of_its_own_keeps_gemo_clap_company(fold, tmp_path):
-    """Three batches for two ranks, of three, three and two recordings."""
-    output = torchrun(command("gemo_clap", fold, tmp_path, 4, "common.log_format=json"))
+    """Seven batches for two ranks, of a recording each."""
+    for name in ("train.tsv", "train.emotion", "train.gender"):
+        lines = (fold / name).read_text().splitlines(keepends=True)
+        (fold / name).write_text("".join(lines[:-1]))
+    output = torchrun(command("gemo_clap", fold, tmp_path, 4, "common.log_format=json", "dataset.batch_size=1"))
     assert [entry["num_updates"] for entry in losses(output, "update")][-1] == 4
 
 

@@ -132,6 +132,46 @@ def test_what_a_restart_may_change(tmp_path, change, message):
     check_restart(changed)  # it is set aside later
 
 
+@pytest.mark.parametrize(
+    ("setting", "before", "message"),
+    [
+        ("task.random_crop", True, None),
+        ("task.random_crop", False, "task.random_crop=True, there False"),
+        ("model.hubert", {"encoder_layerdrop": 0.1}, "model.hubert=None, there {"),
+        ("model.scale", 30.0, None),
+        ("criterion.class_weights", "none", None),
+        ("criterion.class_weights", "balanced", "criterion.class_weights=none, there balanced"),
+    ],
+)
+def test_what_a_restart_may_leave_out(tmp_path, setting, before, message):
+    """What was given as +SETTING, and is not at the restart, has its default again."""
+    config = OmegaConf.load(CONFIGS / "stage3_am_softmax_classification.yaml")
+    config.merge_with({"checkpoint": {"save_dir": str(tmp_path)}, "hydra": None})
+    cfg = OmegaConf.to_container(config, resolve=True)
+    section, key = setting.split(".")
+    config[section].pop(key, None)
+    cfg[section][key] = before
+    torch.save({"cfg": cfg, "model": {}}, tmp_path / "checkpoint_last.pt")
+    if message is None:
+        return check_restart(config)
+    with pytest.raises(UserError, match=message):
+        check_restart(config)
+
+
+def test_other_classes_are_another_run(fold, tmp_path):
+    """Also where they are as many: they would take over what others have learned."""
+    run(*command("stage3", fold, tmp_path, 2))
+    for file in fold.iterdir():
+        if file.suffix in (".emotion", ".txt"):
+            file.write_text(file.read_text().replace("neutral", "calm"))
+    names = (fold / "dict.emotion.txt").read_text().splitlines()
+    (fold / "dict.emotion.txt").write_text("\n".join(sorted(names)) + "\n")
+    status, _, errors = attempt(command("stage3", fold, tmp_path, 4))
+    assert status == 1
+    assert "dict.emotion.txt has the classes angry, calm, happy, sad, but" in errors
+    assert "checkpoint_last.pt was trained on angry, happy, neutral, sad" in errors
+
+
 def test_workers_change_nothing(labelled_fold, tmp_path):
     run(*command("stage2", labelled_fold, tmp_path / "none", UPDATES))
     run(*command("stage2", labelled_fold, tmp_path / "two", UPDATES, "dataset.num_workers=2"))
