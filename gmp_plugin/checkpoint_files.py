@@ -80,7 +80,7 @@ def so_far(save_dir) -> tuple[int, dict]:
     if not last.exists():
         return 0, {}
     state = read_checkpoint(last)
-    return _updates(state), state.get("task_state") or {}
+    return _updates(state), _task_state(state)
 
 
 def _replace(last: Path, stage: str, reason: str) -> None:
@@ -104,8 +104,12 @@ def _stage(state: dict) -> str | None:
     return ((state.get("cfg") or {}).get("task") or {}).get("_name")
 
 
+def _task_state(state: dict) -> dict:
+    return state.get("task_state") or {}
+
+
 def _provenance(state: dict) -> list[dict]:
-    return (state.get("task_state") or {}).get("provenance", [])
+    return _task_state(state).get("provenance", [])
 
 
 def _updates(state: dict) -> int:

@@ -465,23 +465,22 @@ def check_answers_of_the_last(exp, copy):
 
 def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy, tiny):
     repository, command, printed, summary = tiny
-    tmp_path = repository
     assert "gmp_atl, seeds 1" in printed
     assert "clean: no recording and no speaker of a test part touched anything before" in printed
     assert "[1 of 5, time left not known yet] fold2/seed1/" in printed
     assert "[5 of 5, about 0 s left] fold2/seed1/" in printed and "] fold2/seed1/stage1/multitask" in printed
     assert f"] fold2/seed1/stage3/{METHOD}.am_softmax" in printed
     assert summary["folds"] == ["2"] and 0 <= summary["uar"]["mean"] <= 100
-    assert "GMP-ATL" in (tmp_path / "exp/tiny/report.html").read_text()
-    embeddings = np.load(tmp_path / f"exp/tiny/fold2/seed1/stage3/{METHOD}.am_softmax/embeddings.npz")
+    assert "GMP-ATL" in (repository / "exp/tiny/report.html").read_text()
+    embeddings = np.load(repository / f"exp/tiny/fold2/seed1/stage3/{METHOD}.am_softmax/embeddings.npz")
     assert len(embeddings["after"]) == len(embeddings["before"]) == len(Manifest.read(toy / "data/fold2/test.tsv"))
     alone = [word if word != "2" else "1" for word in command]  # core
     assert "Nothing to be done" in (again := shell(*alone)).stdout + again.stderr
-    check_recognizer(toy, tmp_path)
-    check_answers_of_the_last(tmp_path / "exp/tiny", tmp_path / "copy")
+    check_recognizer(toy, repository)
+    check_answers_of_the_last(repository / "exp/tiny", repository / "copy")
 
     # Markers say what was made. A stage whose start has changed trains afresh, rather than from its old checkpoint.
-    run = tmp_path / "exp/tiny/fold2/seed1"
+    run = repository / "exp/tiny/fold2/seed1"
     stage3 = f"stage3/{METHOD}.am_softmax/checkpoint_best.pt"
     for made in ("stage1/multitask/checkpoint_best.pt", f"stage2/{METHOD}/checkpoint_last.pt", stage3,
                  "labels/multitask.layer-3/train.4.km"):  # fmt: skip
@@ -493,12 +492,12 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
     assert "No existing checkpoint found" in log.read_text()
     # Other clusters are fitted anew; on another device, what was computed stays.
     other = experiment("tiny", toy, ROWS, "scales=4,16", repo=repository)
-    assert {"kmeans", "stage2", "stage3"} < jobs(*other, "--directory", tmp_path, "-n")
+    assert {"kmeans", "stage2", "stage3"} < jobs(*other, "--directory", repository, "-n")
     other = experiment("tiny", toy, ROWS, "device=cpu", repo=repository)
-    assert jobs(*other, "--directory", tmp_path, "-n") == set()
+    assert jobs(*other, "--directory", repository, "-n") == set()
 
     # Leaks do not end well, but with a report.
-    audit = tmp_path / "exp/tiny/audit.json"
+    audit = repository / "exp/tiny/audit.json"
     audit.write_text(json.dumps({**json.loads(audit.read_text()), "verdict": "leak", "statement": "leak: as a test"}))
     done = shell(*command, check=False)
     assert done.returncode != 0
@@ -506,7 +505,7 @@ def test_snakefile_runs_a_fold_to_the_summary_and_the_recogniser_and_resumes(toy
         "audit.json: leak: as a test; python manifest_tools/audit_leakage.py exp/tiny names"
         in done.stdout + done.stderr
     )
-    assert (tmp_path / "exp/tiny/report.md").stat().st_mtime > audit.stat().st_mtime
+    assert (repository / "exp/tiny/report.md").stat().st_mtime > audit.stat().st_mtime
 
     # What is done counts as done where all is moved, and however the corpus's path is spelled; of another corpus, not.
     audit.unlink()

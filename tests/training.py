@@ -44,7 +44,7 @@ FAIRSEQ = multiprocessing.get_context("forkserver")
 FAIRSEQ.set_forkserver_preload(["fairseq_cli.hydra_train"])
 
 
-def start(arguments, output, errors, before=None, environment=()):
+def start(arguments, output, errors, before=None, environment=None):
     """Start fairseq-hydra-train with a `command` from the repository root, in a process group of its own.
 
     Args:
@@ -52,7 +52,7 @@ def start(arguments, output, errors, before=None, environment=()):
         before: function that is called in the process first; of a module, so that it can be sent there.
         environment: variables that it has beside those of this process.
     """
-    environment = {**os.environ, **dict(environment)}  # the server's are those of its first call
+    environment = {**os.environ, **(environment or {})}  # the server's are those of its first call
     process = FAIRSEQ.Process(target=_hydra_train, args=([*map(str, arguments)], output, errors, before, environment))
     process.start()
     return process
